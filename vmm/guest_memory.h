@@ -1,0 +1,37 @@
+/*
+ * The guest's RAM, and the only place that turns a guest physical address into memory of ours.
+ *
+ * Trust boundary: every gpa and length that reaches guest_memory_at comes from the guest. Ranges are
+ * half-open; a range that leaves its region is refused whole. The map is fixed before the first vCPU runs, so
+ * reading it needs no lock.
+ */
+#ifndef HUSK_VMM_GUEST_MEMORY_H
+#define HUSK_VMM_GUEST_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t gpa_t; /* a guest physical address: never a pointer */
+
+#define GUEST_MEMORY_REGIONS_MAX 4
+
+struct guest_memory_region {
+    gpa_t gpa;
+    uint64_t size; /* bytes, a multiple of the page size */
+    uint8_t *hva;
+};
+
+struct guest_memory {
+    struct guest_memory_region region[GUEST_MEMORY_REGIONS_MAX];
+    unsigned regions;
+};
+
+/* Adds [gpa, gpa + size) backed by hva. The memory stays the caller's. 0; -EINVAL for an empty, unaligned or
+ * overflowing range; -EEXIST when it overlaps; -ENOSPC when the table is full. */
+int guest_memory_add(struct guest_memory *memory, gpa_t gpa, uint64_t size, void *hva);
+
+/* The host address of [gpa, gpa + length), or NULL when any byte of it is not RAM or the range spans two
+ * regions. A length of 0 is allowed within a region. */
+void *guest_memory_at(const struct guest_memory *memory, gpa_t gpa, uint64_t length);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * What a virtio device is to its transport (virtio 1.2 §2), and what a transport is to a device.
+ *
+ * A device knows features, configuration space, queues and what to do with a chain. It knows nothing of
+ * registers, addresses or interrupts. Each device is owned by one loop's thread: activate, kick, reset, save
+ * and restore are all called there (the transport crosses threads with loop_call), so a device needs no lock
+ * against its transport. features and config_* may come from any vCPU thread at any time and must only touch
+ * constant or atomic data.
+ */
+#ifndef HUSK_VMM_VIRTIO_DEVICE_H
+#define HUSK_VMM_VIRTIO_DEVICE_H
+
+#include "vmm/virtio/virtqueue.h"
+
+#include <stdint.h>
+
+#define VIRTIO_DEVICE_QUEUES_MAX 64
+
+struct loop;
+struct virtio_device;
+
+struct virtio_device_ops {
+    const char *name; /* for logs and snapshot sections: "console", "vsock", "fs", "rng" */
+    uint32_t id;      /* VIRTIO_ID_* */
+    uint64_t (*features)(const struct virtio_device *device); /* device-specific ones; the transport adds ring
+                                                                 features and VERSION_1 */
+    /* Configuration space (§2.5). An access outside it reads as zero, a write outside is dropped: the
+     * transport calls these only with offset + length <= config_size. config_write may be NULL: read-only. */
+    uint32_t config_size;
+    void (*config_read)(const struct virtio_device *device, uint32_t offset, void *to, uint32_t length);
+    void (*config_write)(struct virtio_device *device, uint32_t offset, const void *from, uint32_t length);
+    /* DRIVER_OK: features are settled, device->queue[i] of enabled queues are started. 0 or -errno (the
+     * transport then sets NEEDS_RESET). */
+    int (*activate)(struct virtio_device *device, uint64_t features);
+    /* The driver made chains available in queue i. */
+    void (*kick)(struct virtio_device *device, unsigned queue);
+    /* Device reset (§2.4): when it returns no request is in flight, no thread touches a chain or guest
+     * memory. Called with the queues still started; the transport stops them after. Also before a save. */
+    void (*reset)(struct virtio_device *device);
+    /* As reset but keeps state: waits until nothing is in flight. Kicks are held back until resume. Both may
+     * be NULL for a device that finishes every chain within kick. */
+    void (*pause)(struct virtio_device *device);
+    void (*resume)(struct virtio_device *device);
+    int (*save)(const struct virtio_device *device, struct snapshot_writer *writer);
+    int (*restore)(struct virtio_device *device, struct snapshot_reader *reader);
+    /* Frees the device. It was reset before. */
+    void (*free)(struct virtio_device *device);
+};
+
+/* The head of every device: embed it first. */
+struct virtio_device {
+    const struct virtio_device_ops *ops;
+    struct loop *loop; /* the owner's; set by the device's constructor */
+    unsigned queue_count;
+    uint16_t queue_size_max;                           /* a power of 2 */
+    struct virtqueue *queue[VIRTIO_DEVICE_QUEUES_MAX]; /* made by the transport when the device is attached */
+    struct virtio_transport *transport;                /* set when attached */
+};
+
+/* What a transport gives its device. From the device's thread, or any other. */
+struct virtio_transport {
+    void (*config_changed)(
+        struct virtio_transport *transport); /* new generation and a configuration interrupt */
+    void (*broken)(
+        struct virtio_transport *transport); /* DEVICE_NEEDS_RESET (§2.1.2) and a configuration interrupt */
+};
+
+/* Tells the driver that its ring is broken beyond repair: log it (rate-limited) and set NEEDS_RESET. */
+void virtio_device_broken(struct virtio_device *device, unsigned queue);
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * The virtio-mmio transport (virtio 1.2 §4.2), modern only.
+ *
+ * Registers are touched by vCPU threads under the transport's lock; DRIVER_OK and reset cross to the device's
+ * thread by loop_call. Each queue has an ioeventfd that the machine binds to QueueNotify, so a kick costs no
+ * register access, and one irqfd serves all. Queue configuration is frozen at DRIVER_OK and writes out of
+ * turn are ignored (§4.2.2, §2.1).
+ */
+#ifndef HUSK_VMM_VIRTIO_MMIO_H
+#define HUSK_VMM_VIRTIO_MMIO_H
+
+#include "vmm/virtio/device.h"
+
+#define VIRTIO_MMIO_SIZE 0x200 /* bytes of register space, configuration space (256 bytes) included */
+
+struct virtio_mmio;
+
+/* Attaches the device to a new transport. irq_fd is an eventfd bound to the line's GSI; it stays the
+ * caller's. The device is owned by the transport from here on. Creates queues and their ioeventfds and
+ * watches these in device->loop. NULL with errno. */
+struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct guest_memory *memory,
+                                    int irq_fd);
+/* Resets and frees the device too. */
+void virtio_mmio_free(struct virtio_mmio *mmio);
+
+/* Register access from a vCPU thread; offset < VIRTIO_MMIO_SIZE. Wrong widths read as zero and write nothing.
+ */
+void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uint32_t length);
+void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *data, uint32_t length);
+
+/* The eventfd for KVM_IOEVENTFD at QueueNotify with datamatch `queue`, or -1 past the last queue. Borrowed.
+ */
+int virtio_mmio_queue_fd(const struct virtio_mmio *mmio, unsigned queue);
+
+/* Stops kicks and waits for in-flight chains (for a snapshot), and undoes that. Not from a device's thread or
+ * a vCPU thread that holds the lock. */
+void virtio_mmio_pause(struct virtio_mmio *mmio);
+void virtio_mmio_resume(struct virtio_mmio *mmio);
+/* Transport, queues and device. Paused, or before the first vCPU runs. 0 or -errno. */
+int virtio_mmio_save(struct virtio_mmio *mmio, struct snapshot_writer *writer, uint32_t instance);
+int virtio_mmio_restore(struct virtio_mmio *mmio, struct snapshot_reader *reader, uint32_t instance);
+
+#endif
