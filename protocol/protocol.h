@@ -1,39 +1,54 @@
 /*
  * What shim and agent say to each other: ports, limits, and every message.
  *
- * Transport: a vsock stream to AGENT_PORT of the guest, always opened by the host. A frame is a little-endian
- * u32 length and that many bytes of JSON (an object). Both sides are hostile to each other: lengths are
- * capped before anything is allocated, unknown methods and missing or mistyped members are errors that name
- * them.
+ * Transport: a vsock stream to AGENT_PORT of the guest, always opened by the host. A frame (frame.h) is a
+ * little-endian u32 length and that many bytes of JSON, an object. Both sides are hostile to each other:
+ * lengths are capped before anything is allocated, unknown methods and missing or mistyped members are errors
+ * that name them.
  *
- * The first frame of a connection, from the host, decides what it is:
+ * The first frame of a connection, from the host, says what it is to be:
+ *
  *   {"husk": PROTOCOL_VERSION, "open": "control"}
- *   {"husk": PROTOCOL_VERSION, "open": "stream", "container": ID, "process": PID_NAME, "stream":
- * "stdin"|"stdout"|"stderr"|"terminal"} answered by {"husk": VERSION, "ok": true} or {"husk": VERSION,
- * "error": {"code": ERRNO, "text": "..."}} and a close. After the answer a stream connection carries raw
- * bytes: the host half-closes stdin at its end of input; the agent half-closes stdout and stderr when the
- * last writer is gone.
+ *   {"husk": PROTOCOL_VERSION, "open": "stream", "container": ID, "process": NAME,
+ *    "stream": "stdin"|"stdout"|"stderr"|"terminal"}
+ *
+ * The answer is {"husk": VERSION, "ok": true}, or {"husk": VERSION, "error": {"code": ERRNO, "text": "..."}}
+ * and a close. After it a stream connection carries raw bytes: the host half-closes stdin at its end of
+ * input, and the agent half-closes stdout and stderr when the last writer is gone. A stream is opened once.
  *
  * On a control connection the host sends requests {"id": N, "method": "...", "params": {...}} and the agent
- * answers each, in any order, with {"id": N, "result": {...}} or {"id": N, "error": {"code": ERRNO, "text":
- * "..."}}. Events carry no id: {"event": "...", "params": {...}}.
+ * answers each, in any order, with {"id": N, "result": {...}} or {"id": N, "error": {"code": ERRNO,
+ * "text": "..."}}. Events carry no id: {"event": "...", "params": {...}}.
  *
- * Methods (params -> result):
- *   agent.info       {} -> {"version", "kernel", "cpus", "memory_bytes"}
- *   container.create {"container", "spec": config.json's object as it came, "root": path below SHARED_DIR,
- *                     "mounts": {"<index in spec.mounts>": path below SHARED_DIR}, "terminal": bool, "owner":
- * bool}
- *                    -> {"pid": guest pid}
- *                    Everything but the program is set up; the process "init" waits for start. Its streams
- * must be opened by the host before container.start ("terminal" alone, or stdin, stdout and stderr). With
- * owner, the loss of this control connection kills the container, and the sandbox when it was its last.
- *   container.start  {"container"} -> {}         runs the program; an exec failure is this request's error
- *   container.state  {"container"} -> {"status": "created"|"running"|"stopped", "pid"}
- *   container.kill   {"container", "process": optional (default "init"), "signal": N, "all": bool} -> {};
- * ESRCH when it has ended container.delete {"container", "force": bool} -> {}  frees what is left in the
- * guest process.wait     {"container", "process"} -> {"status": 0..255} or {"signal": N, "core": bool};
- * answered when it ends and its output streams were drained into their connections sandbox.shutdown {} -> {}
- * the guest syncs and powers off
+ * Methods (params -> result), "process" being "init" where it is left out:
+ *
+ *   agent.info        {} -> {"version", "kernel", "cpus", "memory_bytes"}
+ *
+ *   container.create  {"container": ID, "spec": config.json's object as it came,
+ *                      "root": path below SHARED_DIR, "mounts": {"<index in spec.mounts>": path below it},
+ *                      "terminal": bool, default spec.process.terminal; "owner": bool}
+ *                     -> {"pid": guest pid}
+ *                     Sets up everything but the program; the process "init" waits for container.start. Its
+ *                     streams are opened by the host before that: "terminal" alone, or stdin, stdout, stderr.
+ *                     With owner, the loss of this control connection kills the container, and powers the
+ *                     guest off when it was the last one.
+ *   container.start   {"container", "process"} -> {}
+ *                     Runs the program; an exec failure is this request's error.
+ *   container.state   {"container"} -> {"status": "created"|"running"|"stopped", "pid"}
+ *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
+ *                     ESRCH when the process has ended. With all, every process of the container.
+ *   container.delete  {"container", "force": bool} -> {}
+ *                     Frees what is left of it in the guest. EBUSY while it runs, unless forced.
+ *
+ *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool}
+ *                     -> {"pid": guest pid}
+ *                     A further process (exec) of a container, to be started by container.start.
+ *   process.wait      {"container", "process"} -> {"status": 0..255} or {"signal": N, "core": bool}
+ *                     Answered when the process has ended and what it wrote was handed to its streams.
+ *   process.resize    {"container", "process", "rows": N, "columns": N} -> {}
+ *
+ *   sandbox.shutdown  {} -> {}
+ *                     Kills what runs; the guest syncs and powers off after the answer.
  */
 #ifndef HUSK_PROTOCOL_PROTOCOL_H
 #define HUSK_PROTOCOL_PROTOCOL_H
@@ -53,7 +68,11 @@
 #define SHARED_DIR "/run/husk/shared"
 
 #define FRAME_BYTES_MAX  (8u << 20)
-#define CONTAINER_ID_MAX 128  /* characters */
+#define CONTAINER_ID_MAX 128 /* characters */
+#define PROCESS_NAME_MAX 128
 #define CONNECTIONS_MAX  4096 /* per sandbox */
+
+/* The process that a container.create makes. */
+#define PROCESS_INIT "init"
 
 #endif
