@@ -4,6 +4,11 @@
  * Each getter knows three outcomes: the member is there with the right type (1), it is absent or null (0, the
  * output is untouched), or it is wrong (-1, err filled with the member's path and what was expected). `where`
  * is the path of the object for messages ("process.user").
+ *
+ * Integers above INT64_MAX, which Go callers write for unlimited rlimits and seccomp arguments, have no place
+ * in jansson's integers. json_parse_object keeps those up to UINT64_MAX as strings of their decimal digits,
+ * without loss, and json_get_u64 takes either form; written out again and parsed by the other side they are
+ * still the same strings.
  */
 #ifndef HUSK_COMMON_JSON_H
 #define HUSK_COMMON_JSON_H
@@ -31,6 +36,9 @@ int json_get_bool(const json_t *object, const char *where, const char *key, bool
 /* An integer within [min, max]. */
 int json_get_int(const json_t *object, const char *where, const char *key, int64_t min, int64_t max,
                  int64_t *out, struct error *err);
+/* An integer within [0, max]. */
+int json_get_u64(const json_t *object, const char *where, const char *key, uint64_t max, uint64_t *out,
+                 struct error *err);
 /* Borrowed references. */
 int json_get_object(const json_t *object, const char *where, const char *key, json_t **out,
                     struct error *err);

@@ -73,6 +73,41 @@ static void json_refuses_duplicates_and_trailing_text(void **state)
     assert_null(json_parse_object("{\"a\":\"\\u0000\"}", 14, &err));
 }
 
+static void json_keeps_integers_up_to_uint64_max(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    const char *text = "{\"r\": {\"max\":18446744073709551615,\"s\":\"9:18446744073709551615 \\\" 1\"},"
+                       "\"a\":[9223372036854775808 , 9223372036854775807,-9223372036854775808], \"f\":1.5e3}";
+    cleanup_json json_t *object = json_parse_object(text, strlen(text), &err);
+    assert_non_null(object);
+    json_t *r = json_object_get(object, "r");
+    uint64_t number = 0;
+    assert_int_equal(json_get_u64(r, "r", "max", UINT64_MAX, &number, &err), 1);
+    assert_true(number == UINT64_MAX);
+    assert_int_equal(json_get_u64(r, "r", "max", INT64_MAX, &number, &err), -1);
+    assert_string_equal(err.text, "r.max: 18446744073709551615 is over 9223372036854775807");
+    assert_int_equal(json_get_u64(r, "r", "s", UINT64_MAX, &number, &err), -1);
+    assert_string_equal(err.text, "r.s: expected an unsigned integer");
+    assert_string_equal(json_string_value(json_object_get(r, "s")), "9:18446744073709551615 \" 1");
+    json_t *list = json_object_get(object, "a");
+    assert_string_equal(json_string_value(json_array_get(list, 0)), "9223372036854775808");
+    assert_true(json_integer_value(json_array_get(list, 1)) == INT64_MAX);
+    assert_true(json_integer_value(json_array_get(list, 2)) == INT64_MIN);
+
+    /* Beyond uint64, negative beyond int64, and odd spellings stay errors. */
+    static const char *const refused[] = {
+        "{\"a\":18446744073709551616}",
+        "{\"a\":-9223372036854775809}",
+        "{\"a\":-18446744073709551615}",
+        "{\"a\":018446744073709551615}",
+        "{\"a\":18446744073709551615",
+        "{\"a\":18446744073709551615, \"b",
+        "{\"a\":184467440737095516151844674407370955161518446744073709551615}"};
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        assert_null(json_parse_object(refused[i], strlen(refused[i]), &err));
+}
+
 static void fds_travel_over_a_socket_and_surplus_is_closed(void **state)
 {
     (void)state;
@@ -212,6 +247,7 @@ int main(void)
         cmocka_unit_test(error_longer_than_its_space_is_cut),
         cmocka_unit_test(json_getters_name_what_is_wrong),
         cmocka_unit_test(json_refuses_duplicates_and_trailing_text),
+        cmocka_unit_test(json_keeps_integers_up_to_uint64_max),
         cmocka_unit_test(fds_travel_over_a_socket_and_surplus_is_closed),
         cmocka_unit_test(files_are_written_atomically_and_read_back),
         cmocka_unit_test(log_lines_are_escaped_and_limited),
