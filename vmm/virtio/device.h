@@ -10,8 +10,10 @@
 #ifndef HUSK_VMM_VIRTIO_DEVICE_H
 #define HUSK_VMM_VIRTIO_DEVICE_H
 
+#include "common/log.h"
 #include "vmm/virtio/virtqueue.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #define VIRTIO_DEVICE_QUEUES_MAX 64
@@ -29,8 +31,9 @@ struct virtio_device_ops {
     uint32_t config_size;
     void (*config_read)(const struct virtio_device *device, uint32_t offset, void *to, uint32_t length);
     void (*config_write)(struct virtio_device *device, uint32_t offset, const void *from, uint32_t length);
-    /* DRIVER_OK: features are settled, device->queue[i] of enabled queues are started. 0 or -errno (the
-     * transport then sets NEEDS_RESET). */
+    /* DRIVER_OK: features are settled, device->queue[i] of enabled queues are started. No chain is taken
+     * here: the transport calls kick for every started queue right after. 0 or -errno (the transport then
+     * sets NEEDS_RESET). */
     int (*activate)(struct virtio_device *device, uint64_t features);
     /* The driver made chains available in queue i. */
     void (*kick)(struct virtio_device *device, unsigned queue);
@@ -41,6 +44,9 @@ struct virtio_device_ops {
      * be NULL for a device that finishes every chain within kick. */
     void (*pause)(struct virtio_device *device);
     void (*resume)(struct virtio_device *device);
+    /* The device's own state, while paused. The transport has opened the device's section and closes it:
+     * save only puts values and restore gets all of them (-EPROTO or so for values no device can have).
+     * Restore comes after activate if the saved device was active; resume follows. */
     int (*save)(const struct virtio_device *device, struct snapshot_writer *writer);
     int (*restore)(struct virtio_device *device, struct snapshot_reader *reader);
     /* Frees the device. It was reset before. */
@@ -55,6 +61,8 @@ struct virtio_device {
     uint16_t queue_size_max;                           /* a power of 2 */
     struct virtqueue *queue[VIRTIO_DEVICE_QUEUES_MAX]; /* made by the transport when the device is attached */
     struct virtio_transport *transport;                /* set when attached */
+    atomic_flag broken_busy;                           /* guards broken_limit: queues may break at once */
+    struct log_limit broken_limit;
 };
 
 /* What a transport gives its device. From the device's thread, or any other. */
@@ -65,7 +73,8 @@ struct virtio_transport {
         struct virtio_transport *transport); /* DEVICE_NEEDS_RESET (§2.1.2) and a configuration interrupt */
 };
 
-/* Tells the driver that its ring is broken beyond repair: log it (rate-limited) and set NEEDS_RESET. */
+/* Tells the driver that its ring is broken beyond repair: logs why (rate-limited) and sets NEEDS_RESET. From
+ * any thread. */
 void virtio_device_broken(struct virtio_device *device, unsigned queue);
 
 #endif

@@ -16,11 +16,11 @@
 struct virtio_mmio;
 
 /* Attaches the device to a new transport. irq_fd is an eventfd bound to the line's GSI; it stays the
- * caller's. The device is owned by the transport from here on. Creates queues and their ioeventfds and
- * watches these in device->loop. NULL with errno. */
+ * caller's. The device is owned by the transport from here on (on failure it is freed). Creates queues and
+ * their ioeventfds and watches these in device->loop. NULL with errno. */
 struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct guest_memory *memory,
                                     int irq_fd);
-/* Resets and frees the device too. */
+/* Resets and frees the device too. No vCPU thread may be left; the device's loop may run or have ended. */
 void virtio_mmio_free(struct virtio_mmio *mmio);
 
 /* Register access from a vCPU thread; offset < VIRTIO_MMIO_SIZE. Wrong widths read as zero and write nothing.
@@ -32,11 +32,14 @@ void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *da
  */
 int virtio_mmio_queue_fd(const struct virtio_mmio *mmio, unsigned queue);
 
-/* Stops kicks and waits for in-flight chains (for a snapshot), and undoes that. Not from a device's thread or
- * a vCPU thread that holds the lock. */
+/* Stops kicks and waits for in-flight chains (for a snapshot), and undoes that: kicks that came meanwhile are
+ * served then, and an interrupt that the driver has not acknowledged is raised anew. The vCPUs stand still
+ * from pause to resume. */
 void virtio_mmio_pause(struct virtio_mmio *mmio);
 void virtio_mmio_resume(struct virtio_mmio *mmio);
-/* Transport, queues and device. Paused, or before the first vCPU runs. 0 or -errno. */
+/* Transport, queues and device, as two sections: "virtio-mmio" and the device's name. Save: paused (else
+ * -EBUSY). Restore: into a transport of the same device that was never activated, before the first vCPU runs;
+ * leaves it paused. 0; -EPROTO for state no device can have; another -errno. */
 int virtio_mmio_save(struct virtio_mmio *mmio, struct snapshot_writer *writer, uint32_t instance);
 int virtio_mmio_restore(struct virtio_mmio *mmio, struct snapshot_reader *reader, uint32_t instance);
 

@@ -19,7 +19,8 @@
 #include <sys/uio.h>
 
 #define VIRTQUEUE_SIZE_MAX 1024
-/* Elements of one chain, indirect ones included (virtio 1.2 §2.7.5.3.1 allows at most the queue size). */
+/* Elements of one chain, indirect ones included. §2.7.5.3.1 has drivers stay within the queue size; indirect
+ * tables of Linux drivers may be longer, and this many are taken whatever the queue's size. */
 #define VIRTIO_CHAIN_MAX 1024
 
 struct snapshot_writer;
@@ -40,7 +41,7 @@ struct virtio_chain {
     unsigned out_at, in_at;       /* cursor: element within its part */
     size_t out_offset, in_offset; /* cursor: byte within that element */
     size_t out_left, in_left;     /* bytes not consumed */
-    size_t in_written;            /* bytes written through the cursor or counted by virtio_chain_wrote */
+    size_t in_written;            /* bytes written through the in cursor: what the driver is told */
     struct iovec iov[VIRTIO_CHAIN_MAX];
 };
 
@@ -61,9 +62,12 @@ bool virtqueue_started(const struct virtqueue *queue);
  * broken: all further pops give -EPROTO until it is started anew, and the device must call
  * virtio_device_broken). */
 int virtqueue_pop(struct virtqueue *queue, struct virtio_chain *chain);
+/* Why the queue is broken, as a constant string for the log; NULL while it is not. */
+const char *virtqueue_fault(const struct virtqueue *queue);
 /* Gives the chain back with chain->in_written bytes written. Does not interrupt. */
 void virtqueue_push(struct virtqueue *queue, const struct virtio_chain *chain);
-/* Undoes the latest pop, whose chain was not pushed (a device without room for the answer). */
+/* Undoes the latest pop, whose chain was not pushed (a device without room for the answer). Chains popped
+ * before it may still be in flight. */
 void virtqueue_unpop(struct virtqueue *queue, const struct virtio_chain *chain);
 /* Interrupts the driver if it wants to hear of what was pushed since the last call (§2.7.7, §2.7.10). */
 void virtqueue_notify(struct virtqueue *queue);
@@ -88,7 +92,8 @@ unsigned virtio_chain_in_iov(const struct virtio_chain *chain, size_t max_bytes,
 void virtio_chain_out_skip(struct virtio_chain *chain, size_t bytes);
 void virtio_chain_in_skip(struct virtio_chain *chain, size_t bytes);
 
-/* Cursors only: configuration is the transport's. Only with no chain in flight (-EBUSY). */
+/* Cursors only: configuration is the transport's. Both on a started queue with no chain in flight (-EBUSY);
+ * restore gives -EPROTO for cursors that no queue can have. */
 int virtqueue_save(const struct virtqueue *queue, struct snapshot_writer *writer);
 int virtqueue_restore(struct virtqueue *queue, struct snapshot_reader *reader);
 
