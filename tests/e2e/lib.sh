@@ -1,0 +1,135 @@
+# Sourced by every script of tests/e2e: one behaviour a script, run as root where /dev/kvm works, with husk on PATH.
+#
+# A script's checks are `ok`, `equal`, `matches`, `fails_with`; the first that does not hold ends it with status 1. At the end
+# the script must have left nothing: no process of husk's, mount, socket or file under --root (leaks_check). `skip` ends it
+# with status 77. What the runtime's peer (crun) says or does is asked for in the same run, never written down.
+# shellcheck shell=bash
+set -euo pipefail
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+repo=$(readlink -f "$here/../..")
+export LC_ALL=C
+work=$(mktemp -d "${TMPDIR:-/tmp}/husk-e2e.XXXXXX")
+state=$work/state
+log=$work/husk.log
+bundle=$work/bundle
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+  say "FAILED: $*"
+  [ ! -s "$log" ] || sed 's/^/  husk.log: /' "$log" | tail -n 20 >&2
+  exit 1
+}
+
+skip() {
+  say "skipped: $*"
+  exit 77
+}
+
+ok() { # ok WHAT COMMAND...
+  local what=$1
+  shift
+  "$@" || fail "$what: $* ended with $?"
+}
+
+equal() { # equal WHAT GOT WANTED
+  [ "$2" = "$3" ] || fail "$1: got '$(head -c 600 <<< "$2")', wanted '$(head -c 600 <<< "$3")'"
+}
+
+matches() { # matches WHAT GOT REGEX
+  [[ $2 =~ $3 ]] || fail "$1: got '$(head -c 600 <<< "$2")', wanted a match of '$3'"
+}
+
+# The command must fail, without output, with one line on stderr that matches REGEX.
+fails_with() { # fails_with REGEX COMMAND...
+  local regex=$1 status=0
+  shift
+  "$@" > "$work/out" 2> "$work/err" < /dev/null || status=$?
+  [ $status != 0 ] || fail "$* ended with 0, an error was due"
+  [ ! -s "$work/out" ] || fail "$* failed but wrote to stdout: $(head -c 300 "$work/out")"
+  [ "$(wc -l < "$work/err")" = 1 ] || fail "$* should write one line to stderr, it wrote: $(cat "$work/err")"
+  matches "message of: $*" "$(cat "$work/err")" "$regex"
+}
+
+# --- The bundle ---------------------------------------------------------------
+
+# bundle_make DIR [JQ-FILTER [JQ-ARGUMENT...]]: a bundle on the shared root, its config.json changed by the filter.
+bundle_make() {
+  local dir=$1 filter=${2:-.}
+  shift $(($# < 2 ? $# : 2))
+  mkdir -p "$dir"
+  jq --arg rootfs "$rootfs" "$@" ".root.path = \$rootfs | $filter" "$here/../bundle/config.json" > "$dir/config.json"
+}
+
+# --- husk ---------------------------------------------------------------------
+
+husk() { command husk --root "$state" --log "$log" "$@"; }
+
+# in_guest COMMAND...: runs it in a new container; standard streams and exit status are the command's.
+in_guest() {
+  local id=c$RANDOM$RANDOM args status=0
+  args=$(jq -cn '$ARGS.positional' --args -- "$@")
+  bundle_make "$work/$id" ".process.args = \$args ${guest_config:-}" --argjson args "$args"
+  husk run --bundle "$work/$id" "$id" || status=$?
+  rm -rf "${work:?}/$id"
+  return $status
+}
+
+# The same with crun, on the host's own kernel.
+in_crun() {
+  local id=c$RANDOM$RANDOM args status=0
+  args=$(jq -cn '$ARGS.positional' --args -- "$@")
+  bundle_make "$work/$id" ".process.args = \$args ${guest_config:-}" --argjson args "$args"
+  crun --root "$work/crun" run --bundle "$work/$id" "$id" || status=$?
+  rm -rf "${work:?}/$id"
+  return $status
+}
+
+state_of() { husk state "$1" | jq -r "${2:-.status}"; }
+
+# wait_for SECONDS COMMAND...: until the command holds.
+wait_for() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $deadline ] || return 1
+    sleep 0.05
+  done
+}
+
+# --- What a script must not leave ---------------------------------------------
+
+processes_list() { pgrep -x 'husk|husk-vmm|husk-monitor' | grep -vxF "${processes_before:-none}" || true; }
+mounts_list() { cut -d' ' -f5 /proc/self/mountinfo | grep -vx /run/husk-bundle | sort; }
+sockets_list() { awk 'NR > 1 && NF == 8 { print $8 }' /proc/net/unix | grep -F "$work" || true; }
+files_list() { [ ! -d "$state" ] || find "$state" -mindepth 2 || true; }
+
+leaks_check() {
+  local left=''
+  wait_for 2 test -z "$(processes_list)" || left+=" processes: $(ps -o pid=,args= -p "$(processes_list | paste -sd,)")"
+  [ "$(mounts_list)" = "$mounts_before" ] || left+=" mounts: $(diff <(echo "$mounts_before") <(mounts_list))"
+  [ -z "$(sockets_list)" ] || left+=" sockets: $(sockets_list)"
+  [ -z "$(files_list)" ] || left+=" files: $(files_list)"
+  [ -z "$left" ] || fail "left behind:$left"
+}
+
+finish() {
+  local status=$?
+  trap - EXIT
+  if [ $status = 0 ]; then
+    (leaks_check) || status=1
+  fi
+  if [ $status != 0 ]; then # the next script must not meet this one's remains
+    processes_list | xargs -r kill -KILL
+  fi
+  cd /
+  rm -rf --one-file-system "$work" || true
+  exit $status
+}
+
+processes_before=$(processes_list)
+rootfs=$("$here/../bundle/attach") # all scripts share it and write below /srv in it
+mounts_before=$(mounts_list)
+trap finish EXIT
+cd "$work"
