@@ -67,10 +67,13 @@ struct virtio_device {
 
 /* What a transport gives its device. From the device's thread, or any other. */
 struct virtio_transport {
-    void (*config_changed)(
-        struct virtio_transport *transport); /* new generation and a configuration interrupt */
-    void (*broken)(
-        struct virtio_transport *transport); /* DEVICE_NEEDS_RESET (§2.1.2) and a configuration interrupt */
+    /* A new generation of the configuration space, and a configuration interrupt. */
+    void (*config_changed)(struct virtio_transport *transport);
+    /* DEVICE_NEEDS_RESET (§2.1.2) and a configuration interrupt. */
+    void (*broken)(struct virtio_transport *transport);
+    /* Has ops->kick called for the queue once more, after whatever else the loop has to do: for a device that
+     * leaves chains behind to be fair to others. */
+    void (*kick_again)(struct virtio_transport *transport, unsigned queue);
 };
 
 /* Tells the driver that its ring is broken beyond repair: logs why (rate-limited) and sets NEEDS_RESET. From

@@ -71,6 +71,11 @@ static void mmio_broken(struct virtio_transport *transport)
         mmio_interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
 }
 
+static void mmio_kick_again(struct virtio_transport *transport, unsigned queue)
+{
+    mmio_kick((struct virtio_mmio *)transport, queue);
+}
+
 /* What a register access is gated by. NEEDS_RESET is shown to the driver, but is not the driver's to write.
  */
 static bool status_has(const struct virtio_mmio *mmio, unsigned bits)
@@ -311,7 +316,8 @@ struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct g
         device->ops->free(device);
         return NULL;
     }
-    mmio->transport = (struct virtio_transport){.config_changed = mmio_config_changed, .broken = mmio_broken};
+    mmio->transport = (struct virtio_transport){
+        .config_changed = mmio_config_changed, .broken = mmio_broken, .kick_again = mmio_kick_again};
     mmio->device = device;
     mmio->irq_fd = irq_fd;
     pthread_mutex_init(&mmio->lock, NULL);
