@@ -7,7 +7,6 @@
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-repo=$(readlink -f "$here/../..")
 export LC_ALL=C
 work=$(mktemp -d "${TMPDIR:-/tmp}/husk-e2e.XXXXXX")
 state=$work/state
@@ -96,6 +95,52 @@ wait_for() {
     [ $SECONDS -lt $deadline ] || return 1
     sleep 0.05
   done
+}
+
+# Runs guest/fs-semantics.py in a guest and, by crun, on the file system that the guest's root is on: they must agree.
+fs_semantics_compare() {
+  cp "$here/guest/fs-semantics.py" "$rootfs/srv/"
+  rm -rf "$rootfs"/srv/fs-{husk,crun}
+  in_guest python3 /srv/fs-semantics.py /srv/fs-husk > "$work/husk.out"
+  guest_config='' in_crun python3 /srv/fs-semantics.py /srv/fs-crun > "$work/crun.out"
+  rm -rf "$rootfs"/srv/fs-{husk,crun} "$rootfs/srv/fs-semantics.py"
+  ! grep FAILED "$work/crun.out" || fail "cases that fail on a local file system prove nothing"
+  ok "the guest's file system (>) as the local one (<)" diff "$work/crun.out" "$work/husk.out" >&2
+}
+
+stopped() { [ "$(state_of "$1")" = stopped ]; }
+
+# --- Crashes --------------------------------------------------------------------
+
+# Starts the container `crash`, which executes SCRIPT when crash_trigger says so through its stdin.
+crash_start() { # crash_start [SCRIPT]
+  mkfifo "$work/go"
+  exec 9<> "$work/go"
+  bundle_make "$bundle" ".process.args = [\"sh\", \"-c\", \$script] ${guest_config:-}" \
+    --arg script "echo up; read go; ${1:-sleep 1000}; sleep 1000"
+  husk run --bundle "$bundle" crash > "$work/out" 2> "$work/err" < "$work/go" 9>&- &
+  crash_run=$!
+  wait_for 60 grep -qs up "$work/out" || fail "the container did not start: $(cat "$work/err")"
+}
+
+crash_trigger() { echo go >&9; }
+
+# Within 2 s of now the state is `stopped`, `husk run` has ended with an error that matches REGEX, and delete leaves nothing.
+crash_expect() { # crash_expect REGEX
+  local start=${EPOCHREALTIME/./} took status=0
+  until [ ! -e "$state/containers/crash" ] || stopped crash 2> /dev/null; do
+    took=$(((${EPOCHREALTIME/./} - start) / 1000))
+    [ $took -lt 20000 ] || fail "still $(state_of crash) after $took ms"
+    sleep 0.02
+  done
+  took=$(((${EPOCHREALTIME/./} - start) / 1000))
+  say "stopped after $took ms"
+  [ $took -le 2000 ] || fail "reported stopped after $took ms only"
+  wait $crash_run || status=$?
+  [ $status != 0 ] || fail "husk run ended with 0"
+  matches "what husk run said" "$(cat "$work/err")" "$1"
+  husk delete --force crash
+  exec 9>&-
 }
 
 # --- What a script must not leave ---------------------------------------------

@@ -1,0 +1,38 @@
+#!/bin/bash
+# A bundle that is no bundle: one clear line each, for create and for run, and nothing is made.
+. "${0%/*}/lib.sh"
+
+refused() { # refused REGEX: by create and by run
+  fails_with "$1" husk create --bundle "$bundle" c1
+  fails_with "$1" husk run --bundle "$bundle" c1
+  fails_with 'does not exist' husk state c1
+}
+
+bundle=$work/nowhere refused 'nowhere.*No such file or directory'
+mkdir "$bundle"
+refused 'config\.json.*No such file or directory'
+: > "$bundle/config.json"
+refused 'config\.json'
+echo '{ "ociVersion": "1.0.2", "process": { "args": [ "sh" ' > "$bundle/config.json"
+refused 'config\.json.*line 1|config\.json:1'
+echo '[]' > "$bundle/config.json"
+refused 'config\.json.*object'
+head -c 100000 /dev/urandom > "$bundle/config.json"
+refused 'config\.json'
+bundle_make "$bundle" '.ociVersion = "7.0.0"'
+refused 'ociVersion'
+bundle_make "$bundle" 'del(.ociVersion)'
+refused 'ociVersion'
+bundle_make "$bundle" '.root.path = "/no/such/rootfs"'
+refused '/no/such/rootfs.*No such file or directory'
+touch "$work/file"
+bundle_make "$bundle" '.root.path = $file' --arg file "$work/file"
+refused 'Not a directory'
+bundle_make "$bundle" 'del(.root)'
+refused 'root'
+bundle_make "$bundle" '.process.args = []'
+refused 'process\.args'
+bundle_make "$bundle" '.process.args = "sh"'
+refused 'process\.args.*array'
+bundle_make "$bundle" '.process.cwd = "relative"'
+refused 'process\.cwd'

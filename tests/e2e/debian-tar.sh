@@ -1,0 +1,28 @@
+#!/bin/bash
+# tar of /usr out of the container and into it again compares equal: content, owners, modes, times, links and xattrs.
+# limit: 400
+. "${0%/*}/lib.sh"
+
+readonly kinds=(--xattrs '--xattrs-include=*' --acls --numeric-owner --sort=name --format=posix "--pax-option=delete=atime,delete=ctime")
+# Something to carry beside what Debian has: a file capability, an ACL, a user attribute, a hard link, other owners.
+mark=$rootfs/usr/share/husk-tar
+mkdir -p "$mark"
+echo data > "$mark/file" && ln "$mark/file" "$mark/hard" && ln -s file "$mark/soft"
+chown -h 1234:4321 "$mark/file" "$mark/soft" && chmod 6755 "$mark/file"
+setfattr -n user.colour -v blue "$mark/file"
+cp /bin/true "$mark/capable" && setcap cap_net_raw+ep "$mark/capable"
+setfacl -m u:33:rwx,d:g:44:rx "$mark"
+
+# Out: the guest's archive of /usr has the content that the host sees.
+tar "${kinds[@]}" -C "$rootfs" -cf - usr | sha256sum > "$work/host"
+in_guest tar "${kinds[@]}" -C / -cf - usr | sha256sum > "$work/guest"
+equal "archive of /usr made in the guest" "$(cat "$work/guest")" "$(cat "$work/host")"
+
+# In: unpacked in the guest from its stdin, it makes the same archive again on the host.
+mkdir -p "$rootfs/srv/in"
+tar "${kinds[@]}" -C "$rootfs" -cf - usr/share/husk-tar usr/bin usr/lib/git-core usr/share/perl5 usr/include > "$work/out.tar"
+in_guest tar --xattrs '--xattrs-include=*' --acls --numeric-owner -C /srv/in -xpf - < "$work/out.tar"
+tar "${kinds[@]}" -C "$rootfs/srv/in" -cf "$work/in.tar" usr/share/husk-tar usr/bin usr/lib/git-core usr/share/perl5 usr/include
+equal "archive of what the guest unpacked" "$(sha256sum < "$work/in.tar")" "$(sha256sum < "$work/out.tar")"
+matches "capability of the unpacked file" "$(getcap "$rootfs/srv/in/usr/share/husk-tar/capable")" 'cap_net_raw=ep'
+rm -rf "$mark" "$rootfs/srv/in"
