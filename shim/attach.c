@@ -1,0 +1,210 @@
+/*
+ * Attaching trees: see attach.h. Called by the monitor while it creates a container, before it has threads.
+ *
+ * The trees are taken on the host's side, with the caller's rights and in its mount namespace. A child then
+ * enters the VMM's mount namespace (setns(2) puts its root at the VMM's root) and moves them into place; the
+ * VMM cannot make such a move itself, and the guest cannot name a path here: all names are made from the
+ * container's checked ID and numbers.
+ */
+#include "shim/attach.h"
+
+#include "common/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* One detached tree on its way. */
+struct attach_tree {
+    int fd;
+    bool directory;
+    char target[NAME_MAX + 64]; /* absolute in the VMM's namespace */
+    const char *source;
+};
+
+/* What the child tells its parent. */
+struct attach_report {
+    int code;  /* errno value */
+    int stage; /* enum attach_stage */
+    int tree;  /* index, where it concerns one */
+};
+
+enum attach_stage { STAGE_ENTER, STAGE_WRITABLE, STAGE_MAKE, STAGE_MOVE, STAGE_READONLY };
+
+static const char *const stage_names[] = {"enter the VMM's mount namespace", "make the shared tree writable",
+                                          "make the mount point", "move the tree",
+                                          "make the shared tree read-only"};
+
+/* A detached copy of the tree at `source`. As a slave it still gets what the host mounts below a shared
+ * volume later; nothing ever goes the other way. */
+static int tree_open(struct attach_tree *tree, const char *source, bool recursive, struct error *err)
+{
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? (unsigned)AT_RECURSIVE : 0);
+    struct mount_attr slave = {.propagation = MS_SLAVE};
+    struct stat status;
+    tree->source = source;
+    tree->fd = open_tree(AT_FDCWD, source, flags);
+    if (tree->fd < 0)
+        return error_set(err, errno, "take the tree %s", source);
+    if (mount_setattr(tree->fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &slave, sizeof(slave)) < 0)
+        return error_set(err, errno, "propagation of the tree %s", source);
+    if (fstat(tree->fd, &status) < 0)
+        return error_set(err, errno, "%s", source);
+    tree->directory = S_ISDIR(status.st_mode);
+    return 0;
+}
+
+/* In the child: makes the directories above the target and the target itself. 0 or -errno. */
+static int child_make_target(const struct attach_tree *tree)
+{
+    char path[sizeof(tree->target)];
+    memcpy(path, tree->target, sizeof(path));
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+            return -errno;
+        *slash = '/';
+    }
+    if (tree->directory)
+        return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+    close(fd);
+    return 0;
+}
+
+static int child_set_readonly(bool readonly)
+{
+    struct mount_attr attr = {.attr_set = readonly ? MOUNT_ATTR_RDONLY : 0,
+                              .attr_clr = readonly ? 0 : MOUNT_ATTR_RDONLY};
+    return mount_setattr(AT_FDCWD, "/", 0, &attr, sizeof(attr)) < 0 ? -errno : 0;
+}
+
+static int child_move_trees(const struct attach_tree *trees, size_t count, struct attach_report *report)
+{
+    int err = 0;
+    for (size_t i = 0; i < count && !err; i++) {
+        report->tree = (int)i;
+        report->stage = STAGE_MAKE;
+        err = child_make_target(&trees[i]);
+        if (err)
+            break;
+        report->stage = STAGE_MOVE;
+        if (move_mount(trees[i].fd, "", AT_FDCWD, trees[i].target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            err = -errno;
+    }
+    return err;
+}
+
+/* The child's whole life. Each stage is one line, so that a failure can be told from its number. */
+static int child_attach(int vmm_pidfd, const struct attach_tree *trees, size_t count,
+                        struct attach_report *report)
+{
+    report->stage = STAGE_ENTER;
+    if (setns(vmm_pidfd, CLONE_NEWNS) < 0)
+        return -errno;
+    report->stage = STAGE_WRITABLE;
+    int err = child_set_readonly(false);
+    if (err)
+        return err;
+    err = child_move_trees(trees, count, report);
+    if (err)
+        return err;
+    report->stage = STAGE_READONLY;
+    return child_set_readonly(true);
+}
+
+static int attach_wait_child(pid_t child, int report_fd, const struct attach_tree *trees, struct error *err)
+{
+    struct attach_report report = {.code = ECHILD};
+    int got = fd_read_full(report_fd, &report, sizeof(report));
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (got < 0)
+        return error_set(err, ECHILD, "attach trees: the child was killed");
+    if (report.code == 0)
+        return 0;
+    if (report.stage == STAGE_MAKE || report.stage == STAGE_MOVE)
+        return error_set(err, report.code, "attach %s: %s", trees[report.tree].source,
+                         stage_names[report.stage]);
+    return error_set(err, report.code, "attach trees: %s", stage_names[report.stage]);
+}
+
+static int attach_trees(const struct sandbox *sandbox, const struct attach_tree *trees, size_t count,
+                        struct error *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return error_set(err, errno, "pipe");
+    cleanup_fd int report_read = ends[0], report_write = ends[1];
+    pid_t child = fork();
+    if (child < 0)
+        return error_set(err, errno, "fork");
+    if (child == 0) {
+        struct attach_report report = {0};
+        report.code = -child_attach(sandbox->vmm_pidfd, trees, count, &report);
+        _exit(fd_write_full(report_write, &report, sizeof(report)) < 0);
+    }
+    fd_close(&report_write);
+    return attach_wait_child(child, report_read, trees, err);
+}
+
+static void trees_close(struct attach_tree *trees, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fd_close(&trees[i].fd);
+    free(trees);
+}
+
+int attach_bundle(const struct sandbox *sandbox, const char *container, const struct bundle *bundle,
+                  struct error *err)
+{
+    size_t count = bundle->mount_count + 1;
+    struct attach_tree *trees = calloc(count, sizeof(*trees));
+    if (!trees)
+        return error_set(err, ENOMEM, "attach trees");
+    for (size_t i = 0; i < count; i++)
+        trees[i].fd = -1;
+    snprintf(trees[0].target, sizeof(trees[0].target), "/%s/rootfs", container);
+    int result = tree_open(&trees[0], bundle->rootfs, true, err);
+    for (size_t i = 1; i < count && result == 0; i++) {
+        const struct bundle_mount *mount = &bundle->mounts[i - 1];
+        snprintf(trees[i].target, sizeof(trees[i].target), "/%s/mounts/%zu", container, mount->index);
+        result = tree_open(&trees[i], mount->source, mount->recursive, err);
+        if (result < 0)
+            error_wrap(err, "mounts[%zu].source", mount->index);
+    }
+    if (result == 0)
+        result = attach_trees(sandbox, trees, count, err);
+    trees_close(trees, count);
+    return result;
+}
+
+int attach_describe(const char *container, const struct bundle *bundle, char **root, json_t **mounts,
+                    struct error *err)
+{
+    *root = NULL;
+    *mounts = json_object();
+    for (size_t i = 0; *mounts && i < bundle->mount_count; i++) {
+        char key[24];
+        snprintf(key, sizeof(key), "%zu", bundle->mounts[i].index);
+        json_t *path = json_sprintf("%s/mounts/%s", container, key);
+        if (json_object_set_new(*mounts, key, path) < 0) {
+            json_decref(*mounts);
+            *mounts = NULL;
+        }
+    }
+    if (*mounts && asprintf(root, "%s/rootfs", container) >= 0)
+        return 0;
+    json_decref(*mounts);
+    return error_set(err, ENOMEM, "container.create");
+}

@@ -1,0 +1,28 @@
+/*
+ * Attaching a container's trees to its sandbox: the root filesystem and the sources of its bind mounts appear
+ * below the VMM's root, where its virtio-fs server shows them to the guest.
+ *
+ * Only the VMM's own mount namespace ever sees these mounts: they are detached copies (open_tree(2)) moved
+ * there, so the host's mount table stays as it was and a VMM that dies leaves none behind.
+ */
+#ifndef HUSK_SHIM_ATTACH_H
+#define HUSK_SHIM_ATTACH_H
+
+#include "common/error.h"
+#include "shim/bundle.h"
+#include "shim/sandbox.h"
+
+#include <jansson.h>
+
+/* Attaches a bundle's trees at /CONTAINER/rootfs and /CONTAINER/mounts/INDEX. The VMM has closed its jail
+ * (the agent has answered). 0, or -1 with err filled. */
+int attach_bundle(const struct sandbox *sandbox, const char *container, const struct bundle *bundle,
+                  struct error *err);
+
+/* Paths below the shared tree, as container.create wants them: "CONTAINER/rootfs" in *root (the caller
+ * frees), and an object that maps each bind mount's index to its path (new reference). 0, or -1 with err
+ * filled. */
+int attach_describe(const char *container, const struct bundle *bundle, char **root, json_t **mounts,
+                    struct error *err);
+
+#endif

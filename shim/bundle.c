@@ -1,0 +1,184 @@
+/*
+ * Loading a bundle: see bundle.h. config.json is foreign input: the caller's engine wrote it, from an image
+ * that anyone may have made. Nothing in it is used before its type was checked.
+ */
+#include "shim/bundle.h"
+
+#include "common/fd.h"
+#include "common/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SPEC_BYTES_MAX (4u << 20) /* what a frame to the agent holds with room to spare */
+
+static int bundle_read_spec(struct bundle *bundle, struct error *err)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/config.json", bundle->path);
+    cleanup_free char *text = NULL;
+    ssize_t length = fd_read_file_at(AT_FDCWD, path, SPEC_BYTES_MAX, &text);
+    if (length < 0)
+        return error_set(err, (int)-length, "%s", path);
+    bundle->spec = json_parse_object(text, (size_t)length, err);
+    return bundle->spec ? 0 : error_wrap(err, "%s", path);
+}
+
+/* Every 1.x is understood: the specification only adds within a major version. */
+static int bundle_check_version(struct bundle *bundle, struct error *err)
+{
+    if (json_require(json_get_string(bundle->spec, "", "ociVersion", &bundle->oci_version, err), "",
+                     "ociVersion", err) < 0)
+        return -1;
+    if (strncmp(bundle->oci_version, "1.", 2) != 0)
+        return error_set(err, 0, "ociVersion: \"%s\" is not supported, 1.x is", bundle->oci_version);
+    return 0;
+}
+
+/* A path of config.json, made absolute: relative ones start at the bundle. */
+static char *bundle_resolve(const struct bundle *bundle, const char *path)
+{
+    char *absolute = NULL;
+    if (path[0] == '/')
+        return strdup(path);
+    return asprintf(&absolute, "%s/%s", bundle->path, path) < 0 ? NULL : absolute;
+}
+
+static int bundle_read_root(struct bundle *bundle, struct error *err)
+{
+    json_t *root = NULL;
+    const char *path = NULL;
+    if (json_require(json_get_object(bundle->spec, "", "root", &root, err), "", "root", err) < 0 ||
+        json_require(json_get_string(root, "root", "path", &path, err), "root", "path", err) < 0)
+        return -1;
+    bundle->rootfs = bundle_resolve(bundle, path);
+    if (!bundle->rootfs)
+        return error_set(err, ENOMEM, "root.path");
+    struct stat status;
+    if (stat(bundle->rootfs, &status) < 0)
+        return error_set(err, errno, "root.path: %s", bundle->rootfs);
+    if (!S_ISDIR(status.st_mode))
+        return error_set(err, ENOTDIR, "root.path: %s", bundle->rootfs);
+    return 0;
+}
+
+static int bundle_read_process(struct bundle *bundle, struct error *err)
+{
+    json_t *process = NULL;
+    int64_t oom_score_adj = 0;
+    int got = json_get_object(bundle->spec, "", "process", &process, err);
+    if (got <= 0)
+        return got;
+    bundle->has_process = true;
+    if (json_get_bool(process, "process", "terminal", &bundle->terminal, err) < 0)
+        return -1;
+    got = json_get_int(process, "process", "oomScoreAdj", -1000, 1000, &oom_score_adj, err);
+    bundle->has_oom_score_adj = got > 0;
+    bundle->oom_score_adj = (int)oom_score_adj;
+    return got < 0 ? -1 : 0;
+}
+
+static int bundle_check_annotations(struct bundle *bundle, struct error *err)
+{
+    const char *key;
+    json_t *value;
+    if (json_get_object(bundle->spec, "", "annotations", &bundle->annotations, err) < 0)
+        return -1;
+    json_object_foreach(bundle->annotations, key, value)
+    {
+        if (!json_is_string(value))
+            return error_set(err, 0, "annotations.%s: expected a string", key);
+    }
+    return json_get_object(bundle->spec, "", "hooks", &bundle->hooks, err) < 0 ? -1 : 0;
+}
+
+/* Whether a mount takes a tree of the host: a bind by its type, as runc reads it, or by its options. */
+static int bundle_mount_is_bind(const json_t *mount, const char *where, bool *bind, bool *recursive,
+                                struct error *err)
+{
+    const char *type = NULL;
+    cleanup_free const char **options = NULL;
+    if (json_get_string(mount, where, "type", &type, err) < 0 ||
+        json_get_strings(mount, where, "options", &options, err) < 0)
+        return -1;
+    *bind = type && (strcmp(type, "bind") == 0 || strcmp(type, "rbind") == 0);
+    *recursive = type && strcmp(type, "rbind") == 0;
+    for (const char **option = options; option && *option; option++) {
+        bool rbind = strcmp(*option, "rbind") == 0;
+        *bind |= rbind || strcmp(*option, "bind") == 0;
+        *recursive |= rbind;
+    }
+    return 0;
+}
+
+static int bundle_read_mount(struct bundle *bundle, size_t index, const json_t *mount, struct error *err)
+{
+    char where[32];
+    const char *source = NULL;
+    bool bind = false, recursive = false;
+    snprintf(where, sizeof(where), "mounts[%zu]", index);
+    if (!json_is_object(mount))
+        return error_set(err, 0, "%s: expected an object", where);
+    if (bundle_mount_is_bind(mount, where, &bind, &recursive, err) < 0)
+        return -1;
+    if (!bind)
+        return 0;
+    if (json_require(json_get_string(mount, where, "source", &source, err), where, "source", err) < 0)
+        return -1;
+    struct bundle_mount *entry = &bundle->mounts[bundle->mount_count];
+    *entry = (struct bundle_mount){
+        .index = index, .source = bundle_resolve(bundle, source), .recursive = recursive};
+    if (!entry->source)
+        return error_set(err, ENOMEM, "%s", where);
+    bundle->mount_count++;
+    struct stat status;
+    if (stat(entry->source, &status) < 0)
+        return error_set(err, errno, "%s.source: %s", where, entry->source);
+    return 0;
+}
+
+static int bundle_read_mounts(struct bundle *bundle, struct error *err)
+{
+    json_t *mounts = NULL;
+    if (json_get_array(bundle->spec, "", "mounts", &mounts, err) < 0)
+        return -1;
+    size_t count = json_array_size(mounts);
+    bundle->mounts = calloc(count + 1, sizeof(*bundle->mounts));
+    if (!bundle->mounts)
+        return error_set(err, ENOMEM, "mounts");
+    for (size_t i = 0; i < count; i++) {
+        if (bundle_read_mount(bundle, i, json_array_get(mounts, i), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int bundle_load(struct bundle *bundle, const char *path, struct error *err)
+{
+    *bundle = (struct bundle){0};
+    bundle->path = realpath(path, NULL);
+    if (!bundle->path)
+        return error_set(err, errno, "bundle %s", path);
+    if (bundle_read_spec(bundle, err) < 0)
+        return -1;
+    if (bundle_check_version(bundle, err) < 0 || bundle_read_root(bundle, err) < 0 ||
+        bundle_read_process(bundle, err) < 0 || bundle_check_annotations(bundle, err) < 0 ||
+        bundle_read_mounts(bundle, err) < 0)
+        return error_wrap(err, "%s/config.json", bundle->path);
+    return 0;
+}
+
+void bundle_fini(struct bundle *bundle)
+{
+    for (size_t i = 0; i < bundle->mount_count; i++)
+        free(bundle->mounts[i].source);
+    free(take_ptr(&bundle->mounts));
+    bundle->mount_count = 0;
+    free(take_ptr(&bundle->rootfs));
+    free(take_ptr(&bundle->path));
+    json_decref(take_ptr(&bundle->spec));
+}

@@ -1,0 +1,41 @@
+/*
+ * A bundle (OCI runtime-spec "Filesystem Bundle"): its directory, its config.json, and what the host's side
+ * needs of it. The agent gets config.json as it came and judges all the rest.
+ */
+#ifndef HUSK_SHIM_BUNDLE_H
+#define HUSK_SHIM_BUNDLE_H
+
+#include "common/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A mount whose source is the host's: its tree is attached to the sandbox. */
+struct bundle_mount {
+    size_t index; /* in config.json's mounts */
+    char *source; /* absolute */
+    bool recursive;
+};
+
+struct bundle {
+    char *path; /* absolute, links resolved */
+    json_t *spec;
+    const char *oci_version; /* borrowed from spec, like the following */
+    json_t *annotations;     /* or NULL */
+    json_t *hooks;           /* or NULL */
+    bool has_process;
+    bool terminal;
+    bool has_oom_score_adj;
+    int oom_score_adj;
+    char *rootfs; /* absolute */
+    struct bundle_mount *mounts;
+    size_t mount_count;
+};
+
+/* Loads and checks a bundle. 0, or -1 with err filled, naming the file or the member. Undone by bundle_fini,
+ * also after a failure. */
+int bundle_load(struct bundle *bundle, const char *path, struct error *err);
+void bundle_fini(struct bundle *bundle);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * husk run: create, start, and in the foreground wait and delete. The monitor carries the streams; this
+ * process passes signals on to it and ends with its status.
+ */
+#include "common/fd.h"
+#include "common/log.h"
+#include "shim/container.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+struct run_options {
+    struct create_options create; /* first: CREATE_OPTION_ROWS writes it */
+    bool detach;
+    bool keep;
+};
+
+static const struct option_row option_rows[] = {CREATE_OPTION_ROWS,
+                                                {"detach", 'd', NULL, "return once the program runs",
+                                                 option_set_flag, offsetof(struct run_options, detach)},
+                                                {"keep", 0, NULL,
+                                                 "do not delete the container when it has ended",
+                                                 option_set_flag, offsetof(struct run_options, keep)},
+                                                {0}};
+
+/* The streams are the monitor's alone from here: an end of the caller's pipe must not be hidden by our
+ * copies of it. */
+static void run_drop_streams(void)
+{
+    cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+    }
+}
+
+/* Passes every signal on until the monitor ends. Its wait status, or -1 with err filled. */
+static int run_wait(pid_t monitor, const sigset_t *signals, struct error *err)
+{
+    int status;
+    for (;;) {
+        siginfo_t info;
+        pid_t ended = waitpid(monitor, &status, WNOHANG);
+        if (ended == monitor)
+            return status;
+        if (ended < 0)
+            return error_set(err, errno, "wait for the monitor");
+        int number = sigwaitinfo(signals, &info);
+        if (number > 0 && number != SIGCHLD && kill(monitor, number) < 0)
+            log_debug("signal not passed on number=%d: %s", number, strerror(errno));
+    }
+}
+
+static int run_foreground(const struct context *context, const char *id, const struct run_options *options,
+                          pid_t monitor, const sigset_t *signals, struct error *err)
+{
+    run_drop_streams();
+    int status = run_wait(monitor, signals, err);
+    if (status < 0)
+        return -1;
+    struct container_state state;
+    if (container_state_load(&context->store, id, &state, NULL) == 0) {
+        if (state.reason)
+            log_err("container %s: %s", id, state.reason);
+        container_state_fini(&state);
+    }
+    if (!options->keep && container_delete(context, id, true, err) < 0)
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run_run(const struct context *context, int argc, char **argv, struct error *err)
+{
+    struct run_options options = {0};
+    struct error cleanup;
+    sigset_t signals;
+    pid_t monitor;
+    int count = command_parse(&cmd_run, &options, argc, argv, err);
+    if (count < 0)
+        return count;
+    if (container_create(context, argv[0], &options.create, &monitor, err) < 0)
+        return -1;
+    /* From here a signal is the container's; before, it ends the creation, which cleans up behind itself. */
+    sigfillset(&signals);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (container_start(context, argv[0], err) < 0) {
+        if (container_delete(context, argv[0], true, &cleanup) < 0)
+            log_warn("%s", cleanup.text);
+        return -1;
+    }
+    if (options.detach)
+        return 0;
+    return run_foreground(context, argv[0], &options, monitor, &signals, err);
+}
+
+const struct command cmd_run = {.name = "run",
+                                .arguments = "ID",
+                                .help = "create and start a container, wait for its end and delete it",
+                                .options = option_rows,
+                                .arguments_min = 1,
+                                .arguments_max = 1,
+                                .run = run_run};

@@ -1,0 +1,50 @@
+/*
+ * The table of commands: see command.h.
+ */
+#include "shim/command.h"
+
+#include <string.h>
+
+static const struct command *const commands[] = {
+    &cmd_check, &cmd_create, &cmd_delete, &cmd_kill, &cmd_list, &cmd_run, &cmd_start, &cmd_state,
+};
+#define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS_COUNT; i++) {
+        if (strcmp(commands[i]->name, name) == 0)
+            return commands[i];
+    }
+    return NULL;
+}
+
+int command_parse(const struct command *command, void *options, int argc, char **argv, struct error *err)
+{
+    int count = options_parse(command->options, options, argc, argv, !command->options_first, err);
+    if (count == OPTIONS_HELP)
+        return COMMAND_HELP;
+    if (count < 0)
+        return error_wrap(err, "%s", command->name);
+    if (count < command->arguments_min)
+        return error_set(err, 0, "%s: missing argument (usage: husk %s %s)", command->name, command->name,
+                         command->arguments);
+    if (count > command->arguments_max)
+        return error_set(err, 0, "%s: unexpected argument \"%s\"", command->name,
+                         argv[command->arguments_max]);
+    return count;
+}
+
+void command_print_all(FILE *out)
+{
+    for (size_t i = 0; i < COMMANDS_COUNT; i++)
+        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->help);
+}
+
+void command_print_help(const struct command *command, FILE *out)
+{
+    fprintf(out, "Usage: husk [GLOBAL OPTION...] %s [OPTION...] %s\n\n%s\n\nOptions:\n", command->name,
+            command->arguments, command->help);
+    options_print_help(command->options, out);
+    fprintf(out, "%-34s %s\n", "  -h, --help", "show this help");
+}

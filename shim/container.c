@@ -1,0 +1,241 @@
+/*
+ * Operations on containers: see container.h. Every change of a container's state happens under its lock
+ * (shim/store.h), so two commands that race see each other's result, not its half.
+ */
+#include "shim/container.h"
+
+#include "common/fd.h"
+#include "common/json.h"
+#include "shim/deadline.h"
+#include "shim/hooks.h"
+#include "shim/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define START_TIMEOUT_MS   60000
+#define CONNECT_TIMEOUT_MS 10000
+#define KILL_TIMEOUT_MS    5000
+#define DESTROY_GRACE_MS   2000 /* for a guest to write back its files when its owner is killed */
+
+static int create_check_options(const struct create_options *options, const struct bundle *bundle,
+                                struct error *err)
+{
+    if (options->preserve_fds)
+        return error_set(err, 0, "--preserve-fds %u is not supported", options->preserve_fds);
+    if (options->console_socket)
+        return error_set(err, 0, "--console-socket is not supported yet");
+    if (bundle->terminal)
+        return error_set(err, 0, "process.terminal is not supported yet");
+    return hooks_check(bundle->hooks, err);
+}
+
+static int create_write_pid_file(const char *path, pid_t pid, struct error *err)
+{
+    char text[16], dir_copy[PATH_MAX], name_copy[PATH_MAX];
+    int length = snprintf(text, sizeof(text), "%d", (int)pid);
+    if (snprintf(dir_copy, sizeof(dir_copy), "%s", path) >= PATH_MAX)
+        return error_set(err, ENAMETOOLONG, "pid file");
+    memcpy(name_copy, dir_copy, sizeof(name_copy));
+    cleanup_fd int dir_fd = open(dirname(dir_copy), O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0)
+        return error_set(err, errno, "pid file %s", path);
+    int result = fd_write_file_atomic(dir_fd, basename(name_copy), text, (size_t)length, 0644);
+    return result ? error_set(err, -result, "pid file %s", path) : 0;
+}
+
+/* With the container's directory locked: the monitor does the work, this process waits and then signs. */
+static int create_run_monitor(const struct create_options *options, const struct monitor_task *task,
+                              pid_t *pid, struct error *err)
+{
+    struct monitor monitor;
+    if (monitor_spawn(task, &monitor, err) < 0) {
+        store_remove_container(task->store, task->id, NULL);
+        return -1;
+    }
+    if (options->pid_file && create_write_pid_file(options->pid_file, monitor.pid, err) < 0) {
+        monitor_abandon(&monitor);
+        return -1;
+    }
+    *pid = monitor.pid;
+    return monitor_commit(&monitor, err);
+}
+
+static int create_in_bundle(const struct context *context, const char *id,
+                            const struct create_options *options, const struct config *config,
+                            const struct bundle *bundle, pid_t *pid, struct error *err)
+{
+    if (create_check_options(options, bundle, err) < 0)
+        return -1;
+    cleanup_fd int container_fd = store_create_container(&context->store, id, err);
+    if (container_fd < 0)
+        return -1;
+    struct monitor_task task = {.id = id,
+                                .store = &context->store,
+                                .config = config,
+                                .bundle = bundle,
+                                .container_fd = container_fd,
+                                .log_fd = context->log_fd,
+                                .log_format = context->log_format};
+    return create_run_monitor(options, &task, pid, err);
+}
+
+int container_create(const struct context *context, const char *id, const struct create_options *options,
+                     pid_t *pid, struct error *err)
+{
+    struct config config = {0};
+    struct bundle bundle = {0};
+    int result = store_check_id(id, err);
+    if (result == 0)
+        result = config_load(&config, context->options.config_dir, err);
+    if (result == 0)
+        result = bundle_load(&bundle, options->bundle ? options->bundle : ".", err);
+    if (result == 0)
+        result = config_apply_annotations(&config, bundle.annotations, err);
+    if (result == 0)
+        result = create_in_bundle(context, id, options, &config, &bundle, pid, err);
+    bundle_fini(&bundle);
+    config_fini(&config);
+    return result < 0 ? error_wrap(err, "container %s", id) : 0;
+}
+
+struct agent_client *container_connect(const struct store *store, const struct container_state *state,
+                                       int timeout_ms, struct error *err)
+{
+    struct sandbox sandbox;
+    if (sandbox_open(&sandbox, store, state->sandbox, err) < 0)
+        return NULL;
+    struct agent_client *client = NULL;
+    if (sandbox.vmm_pidfd < 0) {
+        error_set(err, ECONNRESET, "the VM ended");
+    } else {
+        struct agent_address address = sandbox_agent_address(&sandbox);
+        client = agent_connect(&address, deadline_in(timeout_ms), err);
+    }
+    sandbox_fini(&sandbox);
+    return client;
+}
+
+static int start_check(const struct container_state *state, struct error *err)
+{
+    switch (state->status) {
+    case STATUS_CREATED:
+        break;
+    case STATUS_RUNNING:
+        return error_set(err, 0, "cannot start an already running container");
+    case STATUS_STOPPED:
+        return error_set(err, 0, "cannot start a container that has stopped");
+    case STATUS_CREATING:
+        return error_set(err, 0, "cannot start a container that is not created");
+    }
+    if (!state->has_process)
+        return error_set(err, 0, "cannot start a container without process in its config.json");
+    return 0;
+}
+
+static int start_locked(const struct context *context, int container_fd, struct container_state *state,
+                        struct error *err)
+{
+    if (container_state_read(container_fd, state, err) < 0)
+        return -1;
+    container_state_settle(state);
+    if (start_check(state, err) < 0)
+        return -1;
+    struct agent_client *client = container_connect(&context->store, state, CONNECT_TIMEOUT_MS, err);
+    if (!client)
+        return -1;
+    json_t *result = agent_call(client, "container.start", json_pack("{s:s}", "container", state->id),
+                                deadline_in(START_TIMEOUT_MS), err);
+    agent_client_free(client);
+    if (!result)
+        return -1;
+    json_decref(result);
+    state->status = STATUS_RUNNING;
+    return container_state_write(container_fd, state, err);
+}
+
+int container_start(const struct context *context, const char *id, struct error *err)
+{
+    struct container_state state = {.exit_status = -1};
+    struct error warning;
+    cleanup_fd int fd = store_lock_container(&context->store, id, err);
+    int result = fd < 0 ? -1 : start_locked(context, fd, &state, err);
+    /* The monitor waits for the lock to record an end: a long hook must not hold it. */
+    fd_close(&fd);
+    if (result == 0 && hooks_run(&state, "poststart", &warning) < 0)
+        log_warn("container %s: %s", id, warning.text);
+    container_state_fini(&state);
+    return result < 0 ? error_wrap(err, "container %s", id) : 0;
+}
+
+int container_destroy(const struct store *store, const char *id, int container_fd, struct error *err)
+{
+    struct container_state state;
+    struct sandbox sandbox;
+    if (container_state_read(container_fd, &state, NULL) == 0) {
+        /* Not the monitor's orderly way, which a guest could delay: its end cuts the agent's connection, and
+         * the VMM is killed when the guest does not go down by itself. */
+        int result = process_id_kill(&state.monitor, KILL_TIMEOUT_MS);
+        container_state_fini(&state);
+        if (result)
+            return error_set(err, -result, "kill the monitor");
+    }
+    if (sandbox_open(&sandbox, store, id, NULL) == 0) {
+        sandbox_stop(&sandbox, DESTROY_GRACE_MS);
+        sandbox_fini(&sandbox);
+    }
+    if (store_remove_sandbox(store, id, err) < 0)
+        return -1;
+    return store_remove_container(store, id, err);
+}
+
+/* Before the lock: whoever creates or starts the container may hold it for long, and gives up when the
+ * monitor is gone. */
+static void delete_kill_monitor(const struct store *store, const char *id)
+{
+    struct container_state state;
+    if (container_state_load(store, id, &state, NULL) < 0)
+        return;
+    if (state.status != STATUS_STOPPED)
+        process_id_kill(&state.monitor, KILL_TIMEOUT_MS);
+    container_state_fini(&state);
+}
+
+static int delete_locked(const struct context *context, const char *id, int container_fd, bool force,
+                         struct container_state *state, struct error *err)
+{
+    /* Without a readable state only force helps. */
+    if (container_state_read(container_fd, state, err) < 0)
+        return force || (err && err->code == ENOENT)
+                   ? container_destroy(&context->store, id, container_fd, err)
+                   : -1;
+    container_state_settle(state);
+    if (!force && state->status == STATUS_RUNNING)
+        return error_set(err, 0, "cannot delete container %s that is not stopped: %s", id,
+                         container_status_name(state->status));
+    return container_destroy(&context->store, id, container_fd, err);
+}
+
+int container_delete(const struct context *context, const char *id, bool force, struct error *err)
+{
+    struct container_state state = {.exit_status = -1};
+    struct error warning;
+    if (force)
+        delete_kill_monitor(&context->store, id);
+    cleanup_fd int fd = store_lock_container(&context->store, id, err);
+    if (fd < 0)
+        return force && err->code == ENOENT ? 0 : error_wrap(err, "container %s", id);
+    int result = delete_locked(context, id, fd, force, &state, err);
+    fd_close(&fd);
+    if (result == 0 && state.id) {
+        state.status = STATUS_STOPPED;
+        if (hooks_run(&state, "poststop", &warning) < 0)
+            log_warn("container %s: %s", id, warning.text);
+    }
+    container_state_fini(&state);
+    return result < 0 ? error_wrap(err, "container %s", id) : 0;
+}

@@ -1,0 +1,78 @@
+/*
+ * What commands do with containers: create one, reach its agent, take it away. Built on the store, the state,
+ * the sandbox and the monitor; called by cmd_*.c.
+ */
+#ifndef HUSK_SHIM_CONTAINER_H
+#define HUSK_SHIM_CONTAINER_H
+
+#include "common/error.h"
+#include "shim/agent_client.h"
+#include "shim/command.h"
+#include "shim/container_state.h"
+#include "shim/monitor.h"
+#include "shim/options.h"
+#include "shim/store.h"
+
+/* The options that create and run share; create_option_rows describes the first members of any struct that
+ * begins with this one. */
+struct create_options {
+    const char *bundle;
+    const char *pid_file;
+    const char *console_socket;
+    bool no_pivot, no_new_keyring;
+    unsigned preserve_fds;
+};
+
+#define CREATE_OPTION_ROWS                                                                                   \
+    {"bundle",                                                                                               \
+     'b',                                                                                                    \
+     "DIR",                                                                                                  \
+     "the bundle (default: the current directory)",                                                          \
+     option_set_string,                                                                                      \
+     offsetof(struct create_options, bundle)},                                                               \
+        {"pid-file",                                                                                         \
+         0,                                                                                                  \
+         "FILE",                                                                                             \
+         "where to write the process's pid",                                                                 \
+         option_set_string,                                                                                  \
+         offsetof(struct create_options, pid_file)},                                                         \
+        {"console-socket",  0,                                                                               \
+         "SOCKET",          "where to send the terminal's master",                                           \
+         option_set_string, offsetof(struct create_options, console_socket)},                                \
+        {"no-pivot",                                                                                         \
+         0,                                                                                                  \
+         NULL,                                                                                               \
+         "accepted: the root is the guest's business",                                                       \
+         option_set_flag,                                                                                    \
+         offsetof(struct create_options, no_pivot)},                                                         \
+        {"no-new-keyring",                                                                                   \
+         0,                                                                                                  \
+         NULL,                                                                                               \
+         "accepted: the guest has keyrings of its own",                                                      \
+         option_set_flag,                                                                                    \
+         offsetof(struct create_options, no_new_keyring)},                                                   \
+    {                                                                                                        \
+        "preserve-fds", 0, "N", "pass N more fds on (only 0 is supported)", option_set_number,               \
+            offsetof(struct create_options, preserve_fds)                                                    \
+    }
+
+/* Creates a container and sets its monitor on its own. 0 with the monitor's pid in *pid, or -1 with err
+ * filled: then nothing is left. Single-threaded callers only. */
+int container_create(const struct context *context, const char *id, const struct create_options *options,
+                     pid_t *pid, struct error *err);
+
+/* Starts a created container's program. 0, or -1 with err filled. */
+int container_start(const struct context *context, const char *id, struct error *err);
+
+/* Connects to the agent of a container's sandbox. The client, the caller's, or NULL with err filled. */
+struct agent_client *container_connect(const struct store *store, const struct container_state *state,
+                                       int timeout_ms, struct error *err);
+
+/* Deletes a container: one that is stopped or merely created, or with force any. 0, or -1 with err filled. */
+int container_delete(const struct context *context, const char *id, bool force, struct error *err);
+
+/* Ends whatever is left of a container (monitor, VMM) and removes its files. The caller holds the lock on
+ * container_fd. 0, or -1 with err filled. */
+int container_destroy(const struct store *store, const char *id, int container_fd, struct error *err);
+
+#endif

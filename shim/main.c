@@ -1,0 +1,182 @@
+/*
+ * husk: the OCI command line. Called by podman, conmon, CRI-O, containerd's shim, and people.
+ *
+ * Parses the global options, opens log and state directories, finds the command, and prints the one error
+ * line. All that comes in here is the caller's, who may do to its own containers what it likes; what is
+ * checked is checked to tell mistakes early.
+ */
+#include "common/fd.h"
+#include "common/log.h"
+#include "shim/command.h"
+#include "shim/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROOT_DEFAULT "/run/husk"
+#define SPEC_VERSION "1.2.0"
+
+#define GLOBAL(name) offsetof(struct global_options, name)
+static const struct option_row global_rows[] = {
+    {"root", 0, "DIR", "directory of state (default: " ROOT_DEFAULT ", or below XDG_RUNTIME_DIR)",
+     option_set_string, GLOBAL(root)},
+    {"log", 0, "FILE", "file for the log (default: standard error)", option_set_string, GLOBAL(log)},
+    {"log-format", 0, "FORMAT", "text (default) or json", option_set_string, GLOBAL(log_format)},
+    {"log-level", 0, "LEVEL", "error, warn (default), info or debug", option_set_string, GLOBAL(log_level)},
+    {"debug", 0, NULL, "the same as --log-level debug", option_set_flag, GLOBAL(debug)},
+    {"systemd-cgroup", 0, NULL, "cgroupsPath is in systemd's form", option_set_flag, GLOBAL(systemd_cgroup)},
+    {"cgroup-manager", 0, "NAME", "cgroupfs, systemd or disabled", option_set_string, GLOBAL(cgroup_manager)},
+    {"config-dir", 0, "DIR", "where husk.conf lies (default: " CONFIG_DIR_DEFAULT ")", option_set_string,
+     GLOBAL(config_dir)},
+    {"version", 'v', NULL, "print the version", option_set_flag, GLOBAL(version)},
+    {0}};
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "Usage: husk [GLOBAL OPTION...] COMMAND [ARGUMENT...]\n\n"
+                 "An OCI runtime that gives each pod its own Linux kernel in a KVM microVM.\n\nCommands:\n");
+    command_print_all(out);
+    fprintf(out, "\nGlobal options:\n");
+    options_print_help(global_rows, out);
+    fprintf(out, "%-34s %s\n\n\"husk COMMAND --help\" explains a command.\n", "  -h, --help",
+            "show this help");
+}
+
+/* Files opened later must not take the place of a standard stream that the caller closed. */
+static int ensure_standard_fds(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd < 0)
+        return -1;
+    return close(fd);
+}
+
+static int parse_level(const struct global_options *options, enum log_level *level, struct error *err)
+{
+    static const struct {
+        const char *name;
+        enum log_level level;
+    } names[] = {{"error", LOG_LEVEL_ERR}, {"warn", LOG_LEVEL_WARN},   {"warning", LOG_LEVEL_WARN},
+                 {"info", LOG_LEVEL_INFO}, {"debug", LOG_LEVEL_DEBUG}, {"trace", LOG_LEVEL_DEBUG},
+                 {"fatal", LOG_LEVEL_ERR}, {"panic", LOG_LEVEL_ERR}};
+    *level = options->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN;
+    if (!options->log_level)
+        return 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i].name, options->log_level) == 0) {
+            *level = options->debug ? LOG_LEVEL_DEBUG : names[i].level;
+            return 0;
+        }
+    }
+    return error_set(err, 0, "--log-level: unknown level \"%s\"", options->log_level);
+}
+
+static int open_log(struct context *context, struct error *err)
+{
+    enum log_level level;
+    const char *format = context->options.log_format;
+    if (parse_level(&context->options, &level, err) < 0)
+        return -1;
+    if (format && strcmp(format, "json") != 0 && strcmp(format, "text") != 0)
+        return error_set(err, 0, "--log-format: unknown format \"%s\"", format);
+    context->log_format = format && strcmp(format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
+    if (context->options.log) {
+        context->log_fd = open(context->options.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        if (context->log_fd < 0)
+            return error_set(err, errno, "--log %s", context->options.log);
+    }
+    log_init("husk", context->log_fd >= 0 ? context->log_fd : STDERR_FILENO, context->log_format, level);
+    return 0;
+}
+
+/* /run/husk for root; others have a directory of their own, if their session gave them one. */
+static int open_store(struct context *context, struct error *err)
+{
+    char own[PATH_MAX];
+    const char *root = context->options.root;
+    if (!root && geteuid() != 0) {
+        const char *runtime = getenv("XDG_RUNTIME_DIR");
+        if (!runtime || *runtime != '/')
+            return error_set(err, 0, "--root is not given and XDG_RUNTIME_DIR is not set");
+        snprintf(own, sizeof(own), "%s/husk", runtime);
+        root = own;
+    }
+    return store_init(&context->store, root ? root : ROOT_DEFAULT, err);
+}
+
+static int check_cgroup_manager(const char *name, struct error *err)
+{
+    if (!name || strcmp(name, "cgroupfs") == 0 || strcmp(name, "systemd") == 0 ||
+        strcmp(name, "disabled") == 0)
+        return 0;
+    return error_set(err, 0, "--cgroup-manager: unknown manager \"%s\"", name);
+}
+
+static int run_command(struct context *context, int argc, char **argv, struct error *err)
+{
+    const struct command *command = command_find(argv[0]);
+    if (!command)
+        return error_set(err, 0, "unknown command \"%s\" (husk --help lists them)", argv[0]);
+    bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    if (!command->no_store && !help && open_store(context, err) < 0)
+        return -1;
+    int status = command->run(context, argc - 1, argv + 1, err);
+    if (status != COMMAND_HELP)
+        return status;
+    command_print_help(command, stdout);
+    return 0;
+}
+
+static int run(struct context *context, int argc, char **argv, struct error *err)
+{
+    int count = options_parse(global_rows, &context->options, argc - 1, argv + 1, false, err);
+    if (count == OPTIONS_HELP) {
+        print_help(stdout);
+        return 0;
+    }
+    if (count < 0 || open_log(context, err) < 0 ||
+        check_cgroup_manager(context->options.cgroup_manager, err) < 0)
+        return -1;
+    if (context->options.version) {
+        printf("husk version " HUSK_VERSION "\nspec: " SPEC_VERSION "\n");
+        return 0;
+    }
+    if (count == 0) {
+        print_help(stderr);
+        return 1;
+    }
+    return run_command(context, count, argv + 1, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct context context = {.options = {.config_dir = CONFIG_DIR_DEFAULT},
+                              .store = {.containers_fd = -1, .sandboxes_fd = -1},
+                              .log_fd = -1};
+    struct error err;
+    if (ensure_standard_fds() < 0)
+        return 1;
+    /* What the caller ignores is inherited: children are waited for, and a peer that goes is an errno. */
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
+    int status = run(&context, argc, argv, &err);
+    if (status < 0) {
+        if (context.log_fd >= 0)
+            log_err("%s", err.text);
+        dprintf(STDERR_FILENO, "husk: %s\n", err.text);
+        status = 1;
+    }
+    store_fini(&context.store);
+    fd_close(&context.log_fd);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return status ? status : 1;
+    return status;
+}

@@ -1,0 +1,51 @@
+/*
+ * The monitor: the host process that stands for a container's process. Its pid is the container's pid for
+ * every caller, it carries the standard streams, takes signals for the process, and ends as the process ends
+ * (with its exit status or by its signal).
+ *
+ * It is forked by `create` or `run` and lives on when those exit, adopted by the caller's subreaper (conmon,
+ * containerd's shim). It starts the sandbox and owns it. Whatever ends it, the sandbox ends with it: the
+ * agent gives up when the control connection is lost.
+ *
+ * How it ends when the container did not end by itself (the VMM, the agent or the guest's kernel died): like
+ * a process that was killed by SIGKILL, with the reason in the state and in the log.
+ */
+#ifndef HUSK_SHIM_MONITOR_H
+#define HUSK_SHIM_MONITOR_H
+
+#include "common/error.h"
+#include "common/log.h"
+#include "shim/bundle.h"
+#include "shim/config.h"
+#include "shim/store.h"
+
+#include <sys/types.h>
+
+/* What a monitor is to make; all borrowed, valid in the forked child. */
+struct monitor_task {
+    const char *id;
+    const struct store *store;
+    const struct config *config;
+    const struct bundle *bundle;
+    int container_fd; /* the container's directory, locked; the child shares the lock */
+    int log_fd;       /* --log's file, or -1 */
+    enum log_format log_format;
+};
+
+/* The parent's hold on a monitor that is not yet on its own. */
+struct monitor {
+    pid_t pid;
+    int channel_fd;
+};
+
+/* Forks a monitor and waits until the container is created. 0, or -1 with err filled: then nothing of it is
+ * left. Single-threaded callers only. */
+int monitor_spawn(const struct monitor_task *task, struct monitor *monitor, struct error *err);
+
+/* Sets the monitor on its own and gives up the container's lock. 0, or -1 with err filled when it is gone. */
+int monitor_commit(struct monitor *monitor, struct error *err);
+
+/* Has a monitor that was not committed undo everything, and waits for that. */
+void monitor_abandon(struct monitor *monitor);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * Starting husk-vmm: a child in a pid namespace of its own that gets every file it needs as an open fd.
+ */
+#ifndef HUSK_SHIM_VMM_PROCESS_H
+#define HUSK_SHIM_VMM_PROCESS_H
+
+#include "common/error.h"
+#include "shim/config.h"
+#include "shim/process_id.h"
+
+/* Open files handed to the VMM; all are the caller's and kept open. */
+struct vmm_files {
+    int kernel;
+    int initramfs;
+    int vsock;   /* listening Unix socket */
+    int console; /* the guest's kernel log */
+    int status;  /* how the VM ended: one JSON line */
+    int log;     /* the VMM's own log, also its stderr */
+};
+
+/* A child that has been cloned but waits for vmm_process_go before it executes the VMM. */
+struct vmm_process {
+    struct process_id id;
+    int pidfd;   /* the caller's; its parent waits with waitid(P_PIDFD) */
+    int go_fd;   /* a byte written here lets it run; closing it ends it */
+    int exec_fd; /* where it tells that it could not execute the VMM */
+};
+
+/* Clones the child: the caller writes down who it is before it may run, so that no VMM exists that nobody
+ * knows of. Single-threaded callers only. 0, or -1 with err filled. */
+int vmm_process_clone(const struct config *config, const char *id, const struct vmm_files *files,
+                      struct vmm_process *out, struct error *err);
+
+/* Lets the child run and waits for its execve. 0, or -1 with err filled. Closes go_fd and exec_fd. */
+int vmm_process_go(struct vmm_process *process, const struct config *config, struct error *err);
+
+#endif
