@@ -35,7 +35,8 @@ struct virtio_device_ops {
      * here: the transport calls kick for every started queue right after. 0 or -errno (the transport then
      * sets NEEDS_RESET). */
     int (*activate)(struct virtio_device *device, uint64_t features);
-    /* The driver made chains available in queue i. */
+    /* The driver made chains available in queue i. NULL: threads of the device's own wait on kick_fd[i]
+     * between activate and reset, and the loop does not. */
     void (*kick)(struct virtio_device *device, unsigned queue);
     /* Device reset (§2.4): when it returns no request is in flight, no thread touches a chain or guest
      * memory. Called with the queues still started; the transport stops them after. Also before a save. */
@@ -60,6 +61,7 @@ struct virtio_device {
     unsigned queue_count;
     uint16_t queue_size_max;                           /* a power of 2 */
     struct virtqueue *queue[VIRTIO_DEVICE_QUEUES_MAX]; /* made by the transport when the device is attached */
+    int kick_fd[VIRTIO_DEVICE_QUEUES_MAX];             /* eventfds, the transport's; set with the queues */
     struct virtio_transport *transport;                /* set when attached */
     atomic_flag broken_busy;                           /* guards broken_limit: queues may break at once */
     struct log_limit broken_limit;

@@ -330,6 +330,7 @@ struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct g
         mmio->queue[i].kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (!device->queue[i] || mmio->queue[i].kick.fd < 0)
             goto fail;
+        device->kick_fd[i] = mmio->queue[i].kick.fd;
     }
     int err = mmio_watch_kicks(mmio);
     if (!err)

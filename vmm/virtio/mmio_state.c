@@ -51,12 +51,16 @@ static int cross(struct crossing *crossing, void (*fn)(void *arg))
 
 static void unwatch_kicks(struct virtio_mmio *mmio)
 {
+    if (!mmio->device->ops->kick)
+        return;
     for (unsigned i = 0; i < mmio->device->queue_count; i++)
         loop_del(mmio->device->loop, &mmio->queue[i].kick);
 }
 
 static int watch_kicks(struct virtio_mmio *mmio)
 {
+    if (!mmio->device->ops->kick)
+        return 0; /* the device's own threads wait */
     for (unsigned i = 0; i < mmio->device->queue_count; i++) {
         int err = loop_add(mmio->device->loop, &mmio->queue[i].kick, EPOLLIN);
         if (err) {
