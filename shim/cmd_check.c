@@ -79,6 +79,8 @@ static int look_api(struct check *check, long argument, char *found, size_t size
     if (check->kvm_fd < 0)
         return error_set(err, 0, "not known without /dev/kvm");
     int version = ioctl(check->kvm_fd, KVM_GET_API_VERSION, 0);
+    if (version < 0)
+        return error_set(err, errno, "KVM_GET_API_VERSION");
     if (version != KVM_API_VERSION)
         return error_set(err, 0, "version %d, %d is needed", version, KVM_API_VERSION);
     snprintf(found, size, "version %d", version);

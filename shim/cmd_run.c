@@ -55,6 +55,20 @@ static int run_wait(pid_t monitor, const sigset_t *signals, struct error *err)
     }
 }
 
+/* A container whose VM died under it did not end by itself: the user learns why. */
+static void run_report_reason(const struct context *context, const char *id)
+{
+    struct container_state state;
+    if (container_state_load(&context->store, id, &state, NULL) < 0)
+        return;
+    if (state.reason) {
+        struct error reason;
+        error_set(&reason, 0, "container %s: %s", id, state.reason);
+        command_report(context, reason.text);
+    }
+    container_state_fini(&state);
+}
+
 static int run_foreground(const struct context *context, const char *id, const struct run_options *options,
                           pid_t monitor, const sigset_t *signals, struct error *err)
 {
@@ -62,12 +76,7 @@ static int run_foreground(const struct context *context, const char *id, const s
     int status = run_wait(monitor, signals, err);
     if (status < 0)
         return -1;
-    struct container_state state;
-    if (container_state_load(&context->store, id, &state, NULL) == 0) {
-        if (state.reason)
-            log_err("container %s: %s", id, state.reason);
-        container_state_fini(&state);
-    }
+    run_report_reason(context, id);
     if (!options->keep && container_delete(context, id, true, err) < 0)
         return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

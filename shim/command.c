@@ -3,7 +3,9 @@
  */
 #include "shim/command.h"
 
+#include <ctype.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command *const commands[] = {
     &cmd_check, &cmd_create, &cmd_delete, &cmd_kill, &cmd_list, &cmd_run, &cmd_start, &cmd_state,
@@ -33,6 +35,18 @@ int command_parse(const struct command *command, void *options, int argc, char *
         return error_set(err, 0, "%s: unexpected argument \"%s\"", command->name,
                          argv[command->arguments_max]);
     return count;
+}
+
+void command_report(const struct context *context, const char *text)
+{
+    char line[ERROR_TEXT_MAX];
+    size_t length = 0;
+    for (; text[length] && length < sizeof(line) - 1; length++)
+        line[length] = iscntrl((unsigned char)text[length]) ? '?' : text[length];
+    line[length] = '\0';
+    if (context->log_fd >= 0)
+        log_err("%s", text);
+    dprintf(STDERR_FILENO, "husk: %s\n", line);
 }
 
 void command_print_all(FILE *out)

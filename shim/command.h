@@ -54,6 +54,10 @@ int command_parse(const struct command *command, void *options, int argc, char *
 /* The command of that name, or NULL. */
 const struct command *command_find(const char *name);
 
+/* Tells the user of an error: one line on standard error, control characters escaped, and an entry in --log's
+ * file. */
+void command_report(const struct context *context, const char *text);
+
 /* Lists all commands, or explains one. */
 void command_print_all(FILE *out);
 void command_print_help(const struct command *command, FILE *out);

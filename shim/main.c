@@ -169,9 +169,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     int status = run(&context, argc, argv, &err);
     if (status < 0) {
-        if (context.log_fd >= 0)
-            log_err("%s", err.text);
-        dprintf(STDERR_FILENO, "husk: %s\n", err.text);
+        command_report(&context, err.text);
         status = 1;
     }
     store_fini(&context.store);

@@ -13,8 +13,10 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -46,7 +48,9 @@ static int sandbox_check_host(const struct config *config, const struct vmm_file
     char magic[SELFMAG] = "";
     cleanup_fd int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (kvm < 0)
-        return error_set(err, errno, "/dev/kvm (\"husk check\" tells what this machine lacks)");
+        return error_set(err, errno, "open /dev/kvm (\"husk check\" tells more)");
+    if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+        return error_set(err, 0, "/dev/kvm is not KVM's device (\"husk check\" tells more)");
     if (access(config->vmm, X_OK) < 0)
         return error_set(err, errno, "VMM %s", config->vmm);
     if (pread(files->kernel, magic, SELFMAG, 0) != SELFMAG || memcmp(magic, ELFMAG, SELFMAG) != 0)
