@@ -256,6 +256,12 @@ static int available(struct virtqueue *queue)
     return count;
 }
 
+unsigned virtqueue_available(struct virtqueue *queue)
+{
+    int count = queue->started && !queue->fault ? available(queue) : 0;
+    return count > 0 ? (unsigned)count : 0;
+}
+
 int virtqueue_pop(struct virtqueue *queue, struct virtio_chain *chain)
 {
     if (!queue->started)

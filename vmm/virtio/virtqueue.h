@@ -75,6 +75,8 @@ void virtqueue_notify(struct virtqueue *queue);
 void virtqueue_disable_kicks(struct virtqueue *queue);
 /* Asks the driver to kick. True when chains came in meanwhile: the caller must go on popping. */
 bool virtqueue_enable_kicks(struct virtqueue *queue);
+/* Chains that wait to be popped; 0 for a queue that is stopped or broken. */
+unsigned virtqueue_available(struct virtqueue *queue);
 /* Chains popped and not yet pushed. */
 unsigned virtqueue_in_flight(const struct virtqueue *queue);
 

@@ -12,13 +12,27 @@
  * Trust boundary: packet headers and credit come from the guest; a guest that overruns our credit loses the
  * connection. Shutdown is per direction (half-close is kept both ways), and nothing is lost: a peer's bytes
  * sent before its close arrive.
+ *
+ * Connections do not survive a snapshot: those open when it was taken go on in the process that took it, and
+ * the restored guest is told by a TRANSPORT_RESET event, before any new connection.
  */
 #ifndef HUSK_VMM_VIRTIO_VSOCK_H
 #define HUSK_VMM_VIRTIO_VSOCK_H
+
 #include <stdint.h>
+
 struct loop;
 struct virtio_device;
-/* listen_fd: a listening AF_UNIX stream socket, the caller's, kept open. guest_cid > 2. NULL with errno. */
+
+/* Connections at a time, parked ones included; further clients wait in the listening socket's backlog. */
+#define VSOCK_CONNECTIONS_MAX 4096
+
+/* listen_fd: a listening AF_UNIX stream socket, the caller's, kept open; made non-blocking. guest_cid > 2.
+ * NULL with errno. */
 struct virtio_device *virtio_vsock_new(struct loop *loop, int listen_fd, uint64_t guest_cid,
                                        uint32_t knock_port);
+
+/* Has `fn(arg)` called at each knock, in the device's thread. Before the loop runs. */
+void virtio_vsock_on_knock(struct virtio_device *device, void (*fn)(void *arg), void *arg);
+
 #endif
