@@ -1,0 +1,31 @@
+/*
+ * The files named on the command line, opened before the jail closes: "fd:N" is a descriptor inherited from
+ * the shim, anything else a path.
+ */
+#ifndef HUSK_VMM_FILES_H
+#define HUSK_VMM_FILES_H
+
+#include "common/error.h"
+
+#include <stdbool.h>
+
+struct options;
+
+/* -1: not given. All CLOEXEC. */
+struct files {
+    int kvm, kernel, initrd, console, status, log;
+    int shared;       /* O_PATH directory */
+    int vsock;        /* a listening Unix socket */
+    bool vsock_named; /* we made it, at the options' path: unlink it in the end */
+};
+
+/* Opens what the options name, `console` at least as /dev/null. 0, or -1 with err naming option and file;
+ * what was opened stays in files for files_close. */
+int files_open(struct files *files, const struct options *options, struct error *err);
+
+/* Closes every descriptor of the process but these and 0, 1, 2: nothing else was meant for us. 0 or -1. */
+int files_close_others(const struct files *files, struct error *err);
+
+void files_close(struct files *files);
+
+#endif

@@ -1,0 +1,381 @@
+/*
+ * Building and ending the machine: see machine.h. State (pause, save, restore) is in machine_state.c.
+ */
+#include "vmm/machine_internal.h"
+
+#include "common/fd.h"
+#include "common/loop.h"
+#include "vmm/boot_x86.h"
+#include "vmm/cpuid_x86.h"
+#include "vmm/device_tree.h"
+#include "vmm/elf_kernel.h"
+#include "vmm/virtio/mmio.h"
+
+#include <errno.h>
+#include <linux/virtio_mmio.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/timerfd.h>
+#include <time.h>
+
+/* hvc0 is the console; reboot=k resets through port 0x64; the rest keeps the kernel from probing and
+ * calibrating what it is told anyway. */
+#define CMDLINE_DEFAULT                                                                                      \
+    "console=hvc0 quiet reboot=k panic=-1 tsc=reliable no_timer_check rcupdate.rcu_expedited=1 "             \
+    "8250.nr_uarts=0 "                                                                                       \
+    "dummy.numdummies=0"
+
+/* How long a panicked guest may take to flush its console and reset. */
+#define PANIC_DEADLINE_MS 500
+
+uint64_t machine_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static int set_routes(void *arg, const struct kvm_irq_routing *routes)
+{
+    struct machine *machine = arg;
+    return ioctl(machine->kvm.vm_fd, KVM_SET_GSI_ROUTING, routes) < 0 ? -errno : 0;
+}
+
+static int send_msi(void *arg, const struct kvm_msi *msi)
+{
+    struct machine *machine = arg;
+    return ioctl(machine->kvm.vm_fd, KVM_SIGNAL_MSI, msi) < 0 ? -errno : 0;
+}
+
+static const struct ioapic_ops ioapic_ops = {.set_routes = set_routes, .send_msi = send_msi};
+
+static void collect_exits(const struct machine *machine, struct exit_counts *counts)
+{
+    memset(counts, 0, sizeof(*counts));
+    for (unsigned i = 0; i < machine->cpus; i++) {
+        for (unsigned kind = 0; kind < EXIT_KINDS; kind++)
+            counts->kind[kind] += atomic_load_explicit(&machine->vcpu[i].exits[kind], memory_order_relaxed);
+    }
+}
+
+static void take_mark(const struct machine *machine, struct status_mark *mark)
+{
+    uint64_t now = machine_now_us();
+    mark->since_start_us = now - machine->start_us;
+    mark->since_run_us = now - machine->run_us;
+    collect_exits(machine, &mark->exits);
+}
+
+void machine_mark_hello(struct machine *machine)
+{
+    if (!atomic_exchange(&machine->hello_seen, true))
+        take_mark(machine, &machine->hello);
+}
+
+void machine_end(struct machine *machine, enum end_reason reason, const char *detail)
+{
+    pthread_mutex_lock(&machine->end_lock);
+    if (!machine->ended) {
+        machine->ended = true;
+        machine->reason = reason;
+        snprintf(machine->detail, sizeof(machine->detail), "%s", detail);
+        take_mark(machine, &machine->end);
+    }
+    pthread_mutex_unlock(&machine->end_lock);
+    vcpu_gate_set(&machine->gate, VCPU_STOP);
+    loop_stop(machine->loop);
+}
+
+static void end_from_guest(void *arg, enum end_reason reason, const char *detail)
+{
+    machine_end(arg, reason, detail);
+}
+
+static void panic_deadline(struct watch *watch, uint32_t events)
+{
+    (void)events;
+    machine_end(watch->arg, END_PANIC, "the guest's kernel panicked and did not reset in time");
+}
+
+static void panicked(void *arg)
+{
+    struct machine *machine = arg;
+    struct itimerspec deadline = {.it_value.tv_nsec = PANIC_DEADLINE_MS * 1000000l};
+    log_err("the guest's kernel panicked: its log is in the console's");
+    if (timerfd_settime(machine->panic_timer.fd, 0, &deadline, NULL) < 0)
+        machine_end(machine, END_PANIC, "the guest's kernel panicked");
+}
+
+static void read_ioapic(void *device, uint64_t offset, void *data, uint32_t length)
+{
+    ioapic_read(device, offset, data, length);
+}
+
+static void write_ioapic(void *device, uint64_t offset, const void *data, uint32_t length)
+{
+    ioapic_write(device, offset, data, length);
+}
+
+static void read_serial(void *device, uint64_t offset, void *data, uint32_t length)
+{
+    serial_read(device, offset, data, length);
+}
+
+static void write_serial(void *device, uint64_t offset, const void *data, uint32_t length)
+{
+    serial_write(device, offset, data, length);
+}
+
+static void read_virtio(void *device, uint64_t offset, void *data, uint32_t length)
+{
+    virtio_mmio_read(device, offset, data, length);
+}
+
+static void write_virtio(void *device, uint64_t offset, const void *data, uint32_t length)
+{
+    virtio_mmio_write(device, offset, data, length);
+}
+
+/* The busses of every machine; virtio slots are added as their devices come. */
+static int build_busses(struct machine *machine)
+{
+    const struct bus_window mmio[] = {
+        {LAYOUT_IOAPIC, LAYOUT_APIC_SIZE, read_ioapic, write_ioapic, machine->ioapic},
+        {LAYOUT_PVPANIC, POWER_PVPANIC_BYTES, power_pvpanic_read, power_pvpanic_write, &machine->power},
+    };
+    const struct bus_window pio[] = {
+        {SERIAL_PORT, SERIAL_PORTS, read_serial, write_serial, machine->serial},
+        {POWER_RESET_PORT, 1, power_reset_read, power_reset_write, &machine->power},
+    };
+    int rc = 0;
+    for (size_t i = 0; i < sizeof(mmio) / sizeof(mmio[0]) && rc == 0; i++)
+        rc = bus_add(&machine->mmio, &mmio[i]);
+    for (size_t i = 0; i < sizeof(pio) / sizeof(pio[0]) && rc == 0; i++)
+        rc = bus_add(&machine->pio, &pio[i]);
+    return rc;
+}
+
+/* Devices without virtio, and what they need. */
+static int build_platform(struct machine *machine, const struct machine_config *config, struct error *err)
+{
+    machine->power = (struct power){.end = end_from_guest, .panicked = panicked, .arg = machine};
+    machine->ioapic = ioapic_new(&ioapic_ops, machine);
+    machine->serial = serial_new(config->console_fd, config->console_limit_bytes);
+    if (!machine->ioapic || !machine->serial)
+        return error_set(err, ENOMEM, "machine");
+    machine->panic_timer = (struct watch){.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                                          .fn = panic_deadline,
+                                          .arg = machine};
+    if (machine->panic_timer.fd < 0)
+        return error_set(err, errno, "machine: timer");
+    int rc = loop_add(machine->loop, &machine->panic_timer, EPOLLIN);
+    if (rc == 0)
+        rc = build_busses(machine);
+    return rc < 0 ? error_set(err, -rc, "machine: busses") : 0;
+}
+
+static int build_vcpus(struct machine *machine, const struct machine_config *config, struct error *err)
+{
+    if (config->cpus > machine->kvm.vcpus_max)
+        return error_set(err, 0, "KVM: at most %u vCPUs on this host, %u asked for", machine->kvm.vcpus_max,
+                         config->cpus);
+    machine->host = (struct vcpu_host){.mmio = &machine->mmio,
+                                       .pio = &machine->pio,
+                                       .ioapic = machine->ioapic,
+                                       .gate = &machine->gate,
+                                       .thread_start = config->vcpu_thread_start,
+                                       .thread_start_arg = config->vcpu_thread_start_arg,
+                                       .end = end_from_guest,
+                                       .end_arg = machine};
+    cleanup_free struct kvm_cpuid2 *cpuid = cpuid_new(machine->kvm.fd, config->cpus, config->cpu_mask, err);
+    if (!cpuid)
+        return -1;
+    for (unsigned i = 0; i < config->cpus; i++) {
+        if (vcpu_init(&machine->vcpu[i], &machine->kvm, &machine->host, i, cpuid, err) < 0)
+            return -1;
+        machine->cpus = i + 1;
+    }
+    return 0;
+}
+
+struct machine *machine_new(const struct machine_config *config, struct loop *loop, struct error *err)
+{
+    struct machine *machine = calloc(1, sizeof(*machine));
+    if (!machine) {
+        error_set(err, ENOMEM, "machine");
+        close(config->kvm_fd);
+        return NULL;
+    }
+    machine->loop = loop;
+    machine->start_us = config->start_us;
+    machine->memory_options = config->memory;
+    machine->panic_timer.fd = -1;
+    vcpu_gate_init(&machine->gate);
+    pthread_mutex_init(&machine->end_lock, NULL);
+    /* The order is KVM's: see machine.h. */
+    if (kvm_init(&machine->kvm, config->kvm_fd, err) < 0 ||
+        memory_init(&machine->memory, &config->memory, err) < 0 || kvm_create_vm(&machine->kvm, err) < 0 ||
+        memory_register(&machine->memory, machine->kvm.vm_fd, err) < 0 ||
+        kvm_create_irqchip(&machine->kvm, err) < 0 || build_platform(machine, config, err) < 0 ||
+        build_vcpus(machine, config, err) < 0) {
+        machine_free(machine);
+        return NULL;
+    }
+    return machine;
+}
+
+/* An eventfd that raises the pin's interrupt without leaving the kernel. The fd, or -errno. */
+static int irq_fd_new(const struct machine *machine, unsigned pin)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = pin};
+    if (ioctl(machine->kvm.vm_fd, KVM_IRQFD, &irqfd) < 0) {
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* Binds each queue's eventfd to writes of its number into QueueNotify. 0 or -errno. */
+static int bind_kicks(const struct machine *machine, const struct virtio_slot *slot, uint64_t base)
+{
+    int fd;
+    for (unsigned queue = 0; (fd = virtio_mmio_queue_fd(slot->mmio, queue)) >= 0; queue++) {
+        struct kvm_ioeventfd kick = {.addr = base + VIRTIO_MMIO_QUEUE_NOTIFY,
+                                     .len = 4,
+                                     .fd = fd,
+                                     .datamatch = queue,
+                                     .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+        if (ioctl(machine->kvm.vm_fd, KVM_IOEVENTFD, &kick) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+int machine_add_virtio(struct machine *machine, struct virtio_device *device, struct error *err)
+{
+    const char *name = device->ops->name;
+    unsigned index = machine->slots;
+    uint64_t base = LAYOUT_VIRTIO + (uint64_t)index * LAYOUT_VIRTIO_STRIDE;
+    if (index == LAYOUT_VIRTIO_SLOTS) {
+        device->ops->free(device);
+        return error_set(err, ENOSPC, "machine: virtio %s: more than %u devices", name, LAYOUT_VIRTIO_SLOTS);
+    }
+    struct virtio_slot *slot = &machine->slot[index];
+    slot->irq_fd = irq_fd_new(machine, LAYOUT_PIN_VIRTIO + index);
+    if (slot->irq_fd < 0) {
+        device->ops->free(device);
+        return error_set(err, -slot->irq_fd, "machine: virtio %s: interrupt", name);
+    }
+    slot->mmio = virtio_mmio_new(device, &machine->memory.map, slot->irq_fd);
+    if (!slot->mmio) {
+        int error = errno;
+        fd_close(&slot->irq_fd);
+        return error_set(err, error, "machine: virtio %s: transport", name);
+    }
+    machine->slots++;
+    int rc = bind_kicks(machine, slot, base);
+    struct bus_window window = {base, VIRTIO_MMIO_SIZE, read_virtio, write_virtio, slot->mmio};
+    if (rc == 0)
+        rc = bus_add(&machine->mmio, &window);
+    return rc < 0 ? error_set(err, -rc, "machine: virtio %s: registers", name) : 0;
+}
+
+int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err)
+{
+    struct elf_kernel kernel;
+    struct boot_config config = {.cmdline = CMDLINE_DEFAULT};
+    const struct guest_memory *memory = &machine->memory.map;
+    if (elf_kernel_load(boot->kernel_fd, memory, boot->map_kernel, &kernel, err) < 0)
+        return -1;
+    if (boot->initrd_fd >= 0 &&
+        boot_initrd_load(boot->initrd_fd, memory, kernel.end, &config.initrd, err) < 0)
+        return -1;
+    char cmdline[LAYOUT_CMDLINE_MAX];
+    if (boot->cmdline) {
+        int length = snprintf(cmdline, sizeof(cmdline), "%s %s", CMDLINE_DEFAULT, boot->cmdline);
+        if (length >= (int)sizeof(cmdline))
+            return error_set(err, 0, "--cmdline: longer than %zu bytes",
+                             sizeof(cmdline) - sizeof(CMDLINE_DEFAULT) - 1);
+        config.cmdline = cmdline;
+    }
+    _Alignas(8) uint8_t tree[DEVICE_TREE_BYTES_MAX];
+    struct device_tree_config tree_config = {.cpus = machine->cpus, .virtio_slots = machine->slots};
+    int tree_bytes = device_tree_build(&tree_config, tree, sizeof(tree));
+    if (tree_bytes < 0)
+        return error_set(err, -tree_bytes, "boot: device tree");
+    config.device_tree = tree;
+    config.device_tree_bytes = (size_t)tree_bytes;
+    if (boot_structures_write(memory, &config, err) < 0)
+        return -1;
+    int rc = boot_vcpu_set_entry(machine->vcpu[0].fd, kernel.entry);
+    if (rc < 0)
+        return error_set(err, -rc, "boot: set the boot vCPU's registers");
+    return memory_prefault(&machine->memory, &machine->memory_options, err);
+}
+
+int machine_start(struct machine *machine, struct error *err)
+{
+    struct sigaction nothing = {.sa_handler = vcpu_kick_handler}; /* no SA_RESTART: KVM_RUN must return */
+    if (sigaction(VCPU_KICK_SIGNAL, &nothing, NULL) < 0)
+        return error_set(err, errno, "machine: signal handler");
+    for (unsigned i = 0; i < machine->cpus; i++) {
+        int rc = vcpu_start(&machine->vcpu[i]);
+        if (rc < 0)
+            return error_set(err, -rc, "machine: start vCPU %u", i);
+    }
+    return 0;
+}
+
+void machine_kick_all(struct machine *machine)
+{
+    for (unsigned i = 0; i < machine->cpus; i++)
+        vcpu_kick(&machine->vcpu[i]);
+}
+
+void machine_stop(struct machine *machine)
+{
+    vcpu_gate_set(&machine->gate, VCPU_STOP);
+    machine_kick_all(machine);
+    for (unsigned i = 0; i < machine->cpus; i++)
+        vcpu_join(&machine->vcpu[i]);
+}
+
+void machine_get_status(const struct machine *machine, bool statistics, struct status *status)
+{
+    *status = (struct status){.reason = machine->ended ? machine->reason : END_VMM_ERROR,
+                              .detail = machine->ended ? machine->detail : "the event loop ended"};
+    if (!statistics)
+        return;
+    status->hello = atomic_load(&machine->hello_seen) ? &machine->hello : NULL;
+    status->end = machine->ended ? &machine->end : NULL;
+}
+
+void machine_free(struct machine *machine)
+{
+    if (!machine)
+        return;
+    machine_stop(machine);
+    for (unsigned i = 0; i < machine->slots; i++) {
+        virtio_mmio_free(machine->slot[i].mmio);
+        fd_close(&machine->slot[i].irq_fd);
+    }
+    for (unsigned i = 0; i < machine->cpus; i++)
+        vcpu_fini(&machine->vcpu[i]);
+    if (machine->panic_timer.fd >= 0)
+        loop_del(machine->loop, &machine->panic_timer);
+    fd_close(&machine->panic_timer.fd);
+    serial_free(machine->serial);
+    ioapic_free(machine->ioapic);
+    kvm_fini(&machine->kvm);
+    memory_fini(&machine->memory);
+    pthread_mutex_destroy(&machine->end_lock);
+    free(machine);
+}

@@ -1,0 +1,78 @@
+/*
+ * The machine: one VM with its memory, vCPUs, interrupt controller, busses and devices, and its end.
+ *
+ * Construction is single-threaded and follows KVM's order: memory slots, irqchip, vCPUs, then ioeventfds (a
+ * slot change after those waits for grace periods). After machine_start vCPU threads run, and the thread of
+ * `loop` is the one that owns all devices.
+ */
+#ifndef HUSK_VMM_MACHINE_H
+#define HUSK_VMM_MACHINE_H
+
+#include "common/error.h"
+#include "vmm/memory.h"
+#include "vmm/status.h"
+
+struct loop;
+struct machine;
+struct snapshot_reader;
+struct snapshot_writer;
+struct virtio_device;
+
+struct machine_config {
+    int kvm_fd; /* an open /dev/kvm; the machine's, also on failure */
+    unsigned cpus;
+    struct memory_options memory;
+    const char *cpu_mask; /* comma-separated feature names, or NULL */
+    int console_fd;       /* for early serial output; the caller's */
+    uint64_t console_limit_bytes;
+    /* In each vCPU's thread before it runs anything of the guest. 0 or -errno. */
+    int (*vcpu_thread_start)(void *arg, unsigned index);
+    void *vcpu_thread_start_arg;
+    uint64_t start_us; /* CLOCK_MONOTONIC when husk-vmm began, for the statistics */
+};
+
+/* Builds the machine without devices or a kernel. NULL with err. */
+struct machine *machine_new(const struct machine_config *config, struct loop *loop, struct error *err);
+/* Stops vCPUs that run, frees devices and the VM. NULL is fine. */
+void machine_free(struct machine *machine);
+
+/* Attaches the device to the next virtio-mmio slot; it is the machine's from here on, also on failure. Before
+ * machine_load. 0, or -1 with err. */
+int machine_add_virtio(struct machine *machine, struct virtio_device *device, struct error *err);
+
+struct machine_boot {
+    int kernel_fd;
+    int initrd_fd;       /* -1: none */
+    const char *cmdline; /* appended to the default one; NULL: nothing */
+    bool map_kernel;     /* see elf_kernel_load */
+};
+
+/* Loads kernel, initrd, device tree and boot structures. The fds stay the caller's. 0, or -1 with err. */
+int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err);
+
+/* Starts the vCPU threads, which wait for machine_resume. 0, or -1 with err. */
+int machine_start(struct machine *machine, struct error *err);
+
+/* Ends the machine: the first call's reason counts, and loop_run returns. `detail` is copied. Any thread. */
+void machine_end(struct machine *machine, enum end_reason reason, const char *detail);
+
+/* Stops and joins all vCPUs. From the loop's thread, after loop_run. */
+void machine_stop(struct machine *machine);
+
+/* Notes that the agent is up, for the statistics. Any thread; the first call counts. */
+void machine_mark_hello(struct machine *machine);
+
+/* How it ended; borrowed pointers into the machine. Marks are there if `statistics`. After machine_stop. */
+void machine_get_status(const struct machine *machine, bool statistics, struct status *status);
+
+/* Lets the guest run: after machine_start, and after machine_pause. From the loop's thread. */
+void machine_resume(struct machine *machine);
+/* Stops all vCPUs between two instructions and all devices between two requests. From the loop's thread. */
+void machine_pause(struct machine *machine);
+
+/* The state of vCPUs, interrupt controller and devices, not of memory. Paused. 0 or -errno. Restore wants a
+ * machine made with the same configuration and devices that has not been started. */
+int machine_save(struct machine *machine, struct snapshot_writer *writer);
+int machine_restore(struct machine *machine, struct snapshot_reader *reader);
+
+#endif

@@ -1,0 +1,58 @@
+/* What machine.c and machine_state.c share: the machine's parts. */
+#ifndef HUSK_VMM_MACHINE_INTERNAL_H
+#define HUSK_VMM_MACHINE_INTERNAL_H
+
+#include "common/loop.h"
+#include "vmm/bus.h"
+#include "vmm/ioapic.h"
+#include "vmm/kvm.h"
+#include "vmm/layout.h"
+#include "vmm/machine.h"
+#include "vmm/memory.h"
+#include "vmm/power.h"
+#include "vmm/serial_8250.h"
+#include "vmm/vcpu.h"
+
+struct virtio_mmio;
+
+struct virtio_slot {
+    struct virtio_mmio *mmio;
+    int irq_fd;
+};
+
+struct machine {
+    struct loop *loop; /* the caller's */
+    struct kvm kvm;
+    struct memory memory;
+    struct memory_options memory_options;
+    struct bus mmio, pio;
+    struct ioapic *ioapic;
+    struct serial *serial;
+    struct power power;
+    struct watch panic_timer; /* armed when the guest panics */
+    struct vcpu_gate gate;
+    struct vcpu_host host;
+    struct vcpu vcpu[LAYOUT_VCPUS_MAX];
+    unsigned cpus; /* vCPUs that exist */
+    struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
+    unsigned slots; /* populated */
+
+    bool paused; /* devices too; a machine that has only been started is not */
+
+    uint64_t start_us, run_us; /* CLOCK_MONOTONIC; run_us is 0 until the first resume */
+    atomic_bool hello_seen;
+    struct status_mark hello;
+
+    pthread_mutex_t end_lock; /* guards all below */
+    bool ended;
+    enum end_reason reason;
+    char detail[256];
+    struct status_mark end;
+};
+
+uint64_t machine_now_us(void);
+
+/* Makes every vCPU look at the gate. */
+void machine_kick_all(struct machine *machine);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * husk-vmm's command line. One table (options.c) drives parsing and --help.
+ *
+ * The caller is trusted (the shim, or a person): checks here are for clear messages.
+ */
+#ifndef HUSK_VMM_OPTIONS_H
+#define HUSK_VMM_OPTIONS_H
+
+#include "common/error.h"
+#include "common/log.h"
+#include "vmm/fs/virtio_fs.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Strings point into argv. NULL: not given. Files are "fd:N" or a path (see files.h). */
+struct options {
+    const char *id;
+    unsigned cpus;
+    unsigned memory_mib;
+    const char *kernel, *initrd, *cmdline;
+    const char *kvm, *vsock, *shared, *console, *status, *log;
+    const char *cpu_mask;
+    bool hugepages, prefault, small_pages, copy_kernel;
+    enum fs_cache fs_cache;
+    bool fs_writeback;
+    unsigned fs_workers;
+    enum log_level log_level;
+    bool stats;
+    bool help, version;
+};
+
+/* Fills options from argv and defaults. 0, or -1 with err naming the option. */
+int options_parse(struct options *options, int argc, char **argv, struct error *err);
+
+/* Prints the usage text made from the table. */
+void options_print_help(FILE *to);
+
+#endif

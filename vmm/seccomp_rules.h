@@ -1,0 +1,187 @@
+/*
+ * What each thread role may ask of the kernel, with the reason beside each call. Included only by
+ * seccomp_compile.c, which turns it into filters when husk is built.
+ *
+ * A row with a mask allows the call only when (argument & mask) == value; several rows of one call allow any
+ * of them.
+ */
+#ifndef HUSK_VMM_SECCOMP_RULES_H
+#define HUSK_VMM_SECCOMP_RULES_H
+
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+struct seccomp_rule {
+    int call;
+    unsigned argument; /* looked at when mask is not 0 */
+    uint64_t mask, value;
+    const char *why;
+};
+
+#define CALL(name, why)                                                                                      \
+    {                                                                                                        \
+        SCMP_SYS(name), 0, 0, 0, why                                                                         \
+    }
+#define CALL_IF(name, n, m, v, why)                                                                          \
+    {                                                                                                        \
+        SCMP_SYS(name), n, m, v, why                                                                         \
+    }
+#define IOCTL(command, why) CALL_IF(ioctl, 1, 0xffffffff, command, why)
+
+/* Every thread: the C library's heap, locks and clock; logs; the end. */
+static const struct seccomp_rule rules_common[] = {
+    CALL(write, "log lines, eventfds, the console"),
+    CALL(futex, "locks and conditions"),
+    CALL(brk, "heap"),
+    CALL_IF(mmap, 2, PROT_EXEC, 0, "heap; never code"),
+    CALL_IF(mprotect, 2, PROT_EXEC, 0, "heap; never code"),
+    CALL(munmap, "heap"),
+    CALL(mremap, "heap"),
+    CALL(madvise, "heap, and a thread's stack when it ends"),
+    CALL(clock_gettime, "times in logs, where the vDSO has none"),
+    CALL(poll, "waiting on a full console or log"),
+    CALL(restart_syscall, "waits that a signal interrupted"),
+    CALL(rt_sigreturn, "end of the kick signal's handler"),
+    CALL(rt_sigprocmask, "pthread_kill and the end of a thread"),
+    CALL(gettid, "C library"),
+    CALL(sched_yield, "C library"),
+    CALL(exit, "end of a thread"),
+    CALL(exit_group, "end of the process"),
+};
+
+static const struct seccomp_rule rules_io[] = {
+    CALL(epoll_wait, "the event loop"),
+    CALL(epoll_pwait, "the event loop"),
+    CALL(epoll_ctl, "watching connections as they come and go"),
+    CALL(read, "eventfds, signals, vsock connections"),
+    CALL(readv, "vsock connections into guest memory"),
+    CALL(writev, "vsock connections and console from guest memory"),
+    CALL(recvfrom, "vsock connections"),
+    CALL(recvmsg, "vsock connections"),
+    CALL(sendto, "vsock connections"),
+    CALL(sendmsg, "vsock connections"),
+    CALL(accept4, "vsock connections from the host; no socket is ever made here"),
+    CALL(shutdown, "half-closed vsock connections"),
+    CALL(getsockopt, "errors of vsock connections"),
+    IOCTL(KVM_GET_REGS, "saving vCPUs"),
+    IOCTL(KVM_GET_SREGS, "saving vCPUs"),
+    IOCTL(KVM_GET_XSAVE, "saving vCPUs"),
+    IOCTL(KVM_GET_XSAVE2, "saving vCPUs"),
+    IOCTL(KVM_GET_XCRS, "saving vCPUs"),
+    IOCTL(KVM_GET_DEBUGREGS, "saving vCPUs"),
+    IOCTL(KVM_GET_LAPIC, "saving vCPUs"),
+    IOCTL(KVM_GET_MSRS, "saving vCPUs"),
+    IOCTL(KVM_GET_VCPU_EVENTS, "saving vCPUs"),
+    IOCTL(KVM_GET_MP_STATE, "saving vCPUs"),
+    IOCTL(KVM_GET_TSC_KHZ, "saving vCPUs"),
+    IOCTL(KVM_GET_CLOCK, "saving the machine"),
+    IOCTL(KVM_KVMCLOCK_CTRL, "telling the guest that it was paused"),
+    CALL(close, "vsock connections, and files when the file server is reset"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_GETFL, "blocking mode of accepted connections"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_SETFL, "blocking mode of accepted connections"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_DUPFD_CLOEXEC, "a descriptor in reserve for when there are none left"),
+    CALL(getrandom, "virtio-rng"),
+    CALL(timerfd_settime, "deadlines"),
+    CALL(getpid, "pthread_kill"),
+    CALL(tgkill, "pthread_kill: kicking vCPU threads"),
+};
+
+static const struct seccomp_rule rules_vcpu[] = {
+    IOCTL(KVM_RUN, "the guest"),
+    IOCTL(KVM_SET_GSI_ROUTING, "the IOAPIC's redirection entries"),
+    IOCTL(KVM_SIGNAL_MSI, "level-triggered lines"),
+    IOCTL(KVM_GET_REGS, "the register dump of an abnormal end"),
+    IOCTL(KVM_GET_SREGS, "the register dump of an abnormal end"),
+    CALL(timerfd_settime, "the panic deadline"),
+};
+
+/* A file server's calls, all below descriptors of the shared tree. Not among them: anything that makes a
+ * socket, a process, a mount or a namespace (but the thread's own working directory), executes, or touches
+ * another process. */
+static const struct seccomp_rule rules_fs[] = {
+    CALL_IF(unshare, 0, ~0ull, CLONE_FS, "a working directory and umask of the thread's own"),
+    CALL(fchdir, "naming descriptors in calls that take only paths"),
+    CALL(umask, "the guest's umask for a new file"),
+    CALL(capget, "acting as the guest's user"),
+    CALL(capset, "acting as the guest's user: dropping and taking back"),
+    CALL_IF(prctl, 0, 0xffffffff, PR_GET_SECUREBITS, "acting as the guest's user"),
+    CALL(geteuid, "acting as the guest's user"),
+    CALL(getegid, "acting as the guest's user"),
+    CALL(setfsuid, "acting as the guest's user"),
+    CALL(setfsgid, "acting as the guest's user"),
+    CALL(setgroups, "acting as the guest's user"),
+    CALL(read, "wake-ups"),
+    CALL(readv, "read"),
+    CALL(pread64, "read"),
+    CALL(preadv, "read into guest memory"),
+    CALL(preadv2, "read into guest memory"),
+    CALL(pwrite64, "write"),
+    CALL(pwritev, "write from guest memory"),
+    CALL(pwritev2, "write from guest memory"),
+    CALL(openat, "open, below O_PATH descriptors"),
+    CALL(openat2, "lookup: RESOLVE_BENEATH and no magic links"),
+    CALL(close, "forget, release"),
+    CALL(fstat, "getattr"),
+    CALL(newfstatat, "getattr"),
+    CALL(statx, "getattr, lookup"),
+    CALL(fstatfs, "statfs"),
+    CALL(fchmod, "setattr"),
+    CALL(fchmodat, "setattr"),
+    CALL(fchown, "setattr"),
+    CALL(fchownat, "setattr"),
+    CALL(ftruncate, "setattr"),
+    CALL(utimensat, "setattr"),
+    CALL(readlinkat, "readlink"),
+    CALL(symlinkat, "symlink"),
+    CALL(mknodat, "mknod"),
+    CALL(mkdirat, "mkdir"),
+    CALL(unlinkat, "unlink, rmdir"),
+    CALL(renameat, "rename"),
+    CALL(renameat2, "rename2"),
+    CALL(linkat, "link"),
+    CALL(getdents64, "readdir, readdirplus"),
+    CALL(lseek, "lseek, and the position in a directory"),
+    CALL(fsync, "fsync"),
+    CALL(fdatasync, "fsync"),
+    CALL(syncfs, "syncfs"),
+    CALL(fallocate, "fallocate"),
+    CALL(copy_file_range, "copy_file_range"),
+    CALL(flock, "flock"),
+    CALL(fcntl, "POSIX locks, flags of open files, duplicates"),
+    CALL(faccessat, "access"),
+    CALL(faccessat2, "access"),
+    CALL(getxattr, "getxattr"),
+    CALL(lgetxattr, "getxattr"),
+    CALL(fgetxattr, "getxattr"),
+    CALL(setxattr, "setxattr"),
+    CALL(lsetxattr, "setxattr"),
+    CALL(fsetxattr, "setxattr"),
+    CALL(listxattr, "listxattr"),
+    CALL(llistxattr, "listxattr"),
+    CALL(flistxattr, "listxattr"),
+    CALL(removexattr, "removexattr"),
+    CALL(lremovexattr, "removexattr"),
+    CALL(fremovexattr, "removexattr"),
+};
+
+struct seccomp_role_rules {
+    const char *name;
+    const struct seccomp_rule *rules;
+    size_t count;
+};
+
+#define ROLE(name)                                                                                           \
+    {                                                                                                        \
+#name, rules_##name, sizeof(rules_##name) / sizeof(rules_##name[0])                                  \
+    }
+
+/* In the order of enum seccomp_role. */
+static const struct seccomp_role_rules seccomp_roles[] = {ROLE(io), ROLE(vcpu), ROLE(fs)};
+
+#endif
