@@ -12,7 +12,6 @@
 #include <linux/virtio_fs.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 struct virtio_fs {
     struct virtio_device device; /* first */
@@ -140,72 +139,4 @@ int virtio_fs_start(struct virtio_device *device)
 {
     struct virtio_fs *fs = fs_of(device);
     return fs_workers_start(fs->workers, fs->worker_start, fs->worker_start_arg);
-}
-
-static const int worker_syscalls[] = {
-    /* waiting for kicks, interrupts to the guest */
-    __NR_epoll_wait,
-    __NR_read,
-    __NR_write,
-    __NR_futex,
-    /* finding files */
-    __NR_openat2,
-    __NR_statx,
-    __NR_close,
-    __NR_readlinkat,
-    /* opening them, through /proc/self/fd */
-    __NR_openat,
-    __NR_fcntl,
-    /* data */
-    __NR_preadv,
-    __NR_pwritev2,
-    __NR_fsync,
-    __NR_fdatasync,
-    __NR_ftruncate,
-    __NR_fallocate,
-    __NR_copy_file_range,
-    __NR_lseek,
-    __NR_getdents64,
-    /* names */
-    __NR_mknodat,
-    __NR_mkdirat,
-    __NR_symlinkat,
-    __NR_linkat,
-    __NR_unlinkat,
-    __NR_renameat2,
-    /* attributes */
-    __NR_fchmodat,
-    __NR_fchownat,
-    __NR_utimensat,
-    __NR_faccessat2,
-    __NR_setxattr,
-    __NR_getxattr,
-    __NR_listxattr,
-    __NR_removexattr,
-    /* the filesystem */
-    __NR_fstatfs,
-    __NR_syncfs,
-    /* the caller's identity for new files, per thread */
-    __NR_setfsuid,
-    __NR_setfsgid,
-    __NR_setgroups,
-    __NR_capset,
-    __NR_umask,
-    /* memory of inode tables; a thread's end */
-    __NR_brk,
-    __NR_mmap,
-    __NR_munmap,
-    __NR_mremap,
-    __NR_mprotect,
-    __NR_madvise,
-    __NR_rt_sigprocmask,
-    __NR_exit,
-    /* log lines carry the time */
-    __NR_clock_gettime,
-};
-
-const int *virtio_fs_syscalls(size_t *count)
-{
-    *count = sizeof(worker_syscalls) / sizeof(worker_syscalls[0]);
-    return worker_syscalls;
 }

@@ -13,7 +13,6 @@
 #define HUSK_VMM_FS_VIRTIO_FS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 struct loop;
 struct virtio_device;
@@ -49,9 +48,5 @@ struct virtio_device *virtio_fs_new(struct loop *loop, int root_fd, const struct
 /* Starts the workers; after the jail is closed, before the first vCPU runs, and attached to its transport. 0
  * or -errno of what a worker could not do. */
 int virtio_fs_start(struct virtio_device *device);
-
-/* The system calls a worker makes after worker_start, each with its reason in the list's definition: __NR_*
- * numbers. *count of them. */
-const int *virtio_fs_syscalls(size_t *count);
 
 #endif
