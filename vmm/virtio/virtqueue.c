@@ -40,6 +40,7 @@ struct virtqueue {
     uint16_t in_flight;
     uint16_t called_at; /* used_idx when virtqueue_notify last looked */
     bool called;        /* called_at is valid */
+    bool pushed;        /* since then */
 };
 
 static uint16_t load16(const __virtio16 *field)
@@ -101,7 +102,7 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *conf
     queue->indirect = features & (1ULL << VIRTIO_RING_F_INDIRECT_DESC);
     queue->event_idx = features & (1ULL << VIRTIO_RING_F_EVENT_IDX);
     queue->last_avail = queue->used_idx = queue->in_flight = 0;
-    queue->called = false;
+    queue->called = queue->pushed = false;
     queue->fault = NULL;
     queue->started = true;
     return 0;
@@ -303,20 +304,20 @@ void virtqueue_push(struct virtqueue *queue, const struct virtio_chain *chain)
     __atomic_store_n(&entry->len, htole32(written), __ATOMIC_RELAXED);
     queue->used_idx++;
     queue->in_flight--;
+    queue->pushed = true;
     /* Release: the payload and the entry must be in memory before the index that shows them (§2.7.8.2). */
     __atomic_store_n(&queue->used->idx, htole16(queue->used_idx), __ATOMIC_RELEASE);
 }
 
 void virtqueue_notify(struct virtqueue *queue)
 {
-    if (!queue->started)
+    if (!queue->started || !queue->pushed)
         return;
     uint16_t from = queue->called_at;
     bool first = !queue->called;
-    if (!first && from == queue->used_idx)
-        return; /* nothing new */
     queue->called_at = queue->used_idx;
     queue->called = true;
+    queue->pushed = false;
     /* Full barrier: the used index must be visible before used_event or the flag is read. A driver that turns
      * calls on writes its field, then looks at the index again: one of us sees the other's store. */
     atomic_thread_fence(memory_order_seq_cst);
