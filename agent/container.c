@@ -1,0 +1,315 @@
+/*
+ * Containers: see container.h. Requests come from the host and were only checked for being JSON.
+ */
+#include "agent/container.h"
+
+#include "agent/spec_fields.h"
+#include "common/fd.h"
+#include "common/json.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define PROCESSES_MAX 4096 /* of one container, made by the host */
+
+struct loop *container_loop(const struct container *container)
+{
+    return container->sandbox->loop;
+}
+
+/* Ids and process names become parts of paths and log lines. */
+static int name_check(const char *name, size_t max, const char *what, struct error *err)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.";
+    size_t length = strlen(name);
+    if (length == 0 || length > max || strspn(name, allowed) != length || strcmp(name, ".") == 0 ||
+        strcmp(name, "..") == 0)
+        return error_set(err, 0, "%s: '%.*s' is not valid", what, CONTAINER_ID_MAX, name);
+    return 0;
+}
+
+static bool container_has_ended(const struct container *container)
+{
+    return (!container->init || container->init->state == PROCESS_ENDED) &&
+           !(container->cgroup.fd >= 0 && cgroup_is_populated(&container->cgroup));
+}
+
+static void container_check_end(struct container *container)
+{
+    struct sandbox *sandbox = container->sandbox;
+    if (!container->removing || !container_has_ended(container))
+        return;
+    bool orphaned = container->orphaned;
+    container_free(container);
+    if (orphaned && LIST_EMPTY(&sandbox->containers))
+        sandbox_end(sandbox);
+}
+
+static void container_cgroup_changed(struct watch *watch, uint32_t events)
+{
+    (void)events;
+    struct container *container = watch->arg;
+    cgroup_is_populated(&container->cgroup); /* reading acknowledges the event */
+    container_check_end(container);
+}
+
+static int container_make_cgroup(struct container *container, struct error *err)
+{
+    if (cgroup_init(&container->cgroup, container->id, err) ||
+        cgroup_apply(&container->cgroup, &container->spec->resources, err))
+        return -1;
+    container->cgroup_events.fd = cgroup_open_events(&container->cgroup);
+    int failed = container->cgroup_events.fd < 0
+                     ? container->cgroup_events.fd
+                     : loop_add(container_loop(container), &container->cgroup_events, EPOLLPRI);
+    return failed ? error_set(err, -failed, "watch the cgroup") : 0;
+}
+
+/* The paths of the host's bind sources by index in spec.mounts, from {"<index>": path}. Heap array of
+ * borrowed strings. */
+static const char **mount_sources_parse(const struct spec *spec, const json_t *params, struct error *err)
+{
+    json_t *map = NULL, *value;
+    const char *key;
+    const char **sources = calloc(spec->mount_count + 1, sizeof(*sources));
+    if (!sources) {
+        error_set(err, ENOMEM, "mounts");
+        return NULL;
+    }
+    int failed = json_get_object(params, "", "mounts", &map, err) < 0;
+    json_object_foreach(map, key, value)
+    {
+        char *end;
+        unsigned long index = strtoul(key, &end, 10);
+        if (failed)
+            break;
+        if (*end || !*key || index >= spec->mount_count || !json_is_string(value))
+            failed = error_set(err, 0, "mounts: '%s' is no index of a mount with a path", key);
+        else
+            sources[index] = json_string_value(value);
+    }
+    if (failed) {
+        free(sources);
+        return NULL;
+    }
+    return sources;
+}
+
+static int container_make_init(struct container *container, struct request *request, struct error *err)
+{
+    struct launch launch = {.spec = container->spec, .cgroup_fd = container->cgroup.fd, .init_pidfd = -1};
+    bool terminal = container->spec->process.terminal;
+    if (json_require(json_get_string(container->params, "", "root", &launch.root, err), "", "root", err) <
+            0 ||
+        json_get_bool(container->params, "", "terminal", &terminal, err) < 0)
+        return -1;
+    cleanup_free const char **sources = mount_sources_parse(container->spec, container->params, err);
+    if (!sources)
+        return -1;
+    launch.mount_sources = sources;
+    container->init =
+        process_new(container, PROCESS_INIT, &container->spec->process, terminal, &launch, request, err);
+    if (!container->init)
+        return -1;
+    LIST_INSERT_HEAD(&container->processes, container->init, link);
+    container->process_count++;
+    return 0;
+}
+
+static struct container *container_new(struct sandbox *sandbox, const char *id, const json_t *params,
+                                       struct error *err)
+{
+    struct container *container = calloc(1, sizeof(*container));
+    if (!container) {
+        error_set(err, ENOMEM, "container");
+        return NULL;
+    }
+    container->sandbox = sandbox;
+    container->cgroup.fd = -1;
+    container->cgroup_events = (struct watch){.fd = -1, .fn = container_cgroup_changed, .arg = container};
+    container->params = json_incref((json_t *)params);
+    strncpy(container->id, id, sizeof(container->id) - 1);
+    LIST_INIT(&container->processes);
+    LIST_INSERT_HEAD(&sandbox->containers, container, link);
+    return container;
+}
+
+int container_create(struct sandbox *sandbox, const json_t *params, struct request *request,
+                     struct error *err)
+{
+    const char *id = NULL;
+    json_t *config = NULL;
+    bool owner = false;
+    if (json_require(json_get_string(params, "", "container", &id, err), "", "container", err) < 0 ||
+        name_check(id, CONTAINER_ID_MAX, "container", err) ||
+        json_require(json_get_object(params, "", "spec", &config, err), "", "spec", err) < 0 ||
+        json_get_bool(params, "", "owner", &owner, err) < 0)
+        return -1;
+    if (sandbox_find(sandbox, id))
+        return error_set(err, EEXIST, "container %s", id);
+    struct container *container = container_new(sandbox, id, params, err);
+    if (!container)
+        return -1;
+    container->spec = spec_new(config, err);
+    if (!container->spec || container_make_cgroup(container, err) ||
+        container_make_init(container, request, err)) {
+        container_free(container);
+        return -1;
+    }
+    if (owner) {
+        container->owner = request->connection;
+        connection_set_owner(request->connection);
+    }
+    return 0;
+}
+
+static void container_remove_process(struct container *container, struct process *process)
+{
+    LIST_REMOVE(process, link);
+    container->process_count--;
+    process_free(process);
+}
+
+/* Whether a further process of that name can be made. Those of which nothing is wanted any more go first. */
+static int container_make_room(struct container *container, const char *name, struct error *err)
+{
+    struct process *next;
+    for (struct process *at = LIST_FIRST(&container->processes); at; at = next) {
+        next = LIST_NEXT(at, link);
+        if (at != container->init && process_is_over(at))
+            container_remove_process(container, at);
+    }
+    if (container_find_process(container, name))
+        return error_set(err, EEXIST, "process %s", name);
+    if (container->process_count >= PROCESSES_MAX)
+        return error_set(err, EAGAIN, "container %s has %d processes", container->id, PROCESSES_MAX);
+    return 0;
+}
+
+int container_add_process(struct container *container, const json_t *params, struct request *request,
+                          struct error *err)
+{
+    const char *name = NULL;
+    json_t *object = NULL;
+    struct launch launch = {
+        .spec = container->spec, .cgroup_fd = container->cgroup.fd, .init_pidfd = container->init->pidfd};
+    if (json_require(json_get_string(params, "", "process", &name, err), "", "process", err) < 0 ||
+        name_check(name, PROCESS_NAME_MAX, "process", err) ||
+        json_require(json_get_object(params, "", "spec", &object, err), "", "spec", err) < 0)
+        return -1;
+    /* Into a created container too, as runc allows: its namespaces are there. */
+    if (container->removing ||
+        (container->init->state != PROCESS_RUNNING && container->init->state != PROCESS_CREATED))
+        return error_set(err, 0, "container %s is not running", container->id);
+    if (container_make_room(container, name, err))
+        return -1;
+    struct spec_process own;
+    bool terminal = false;
+    struct process *process = NULL;
+    if (spec_process_init(&own, object, "process", err) == 0) {
+        terminal = own.terminal;
+        if (json_get_bool(params, "", "terminal", &terminal, err) >= 0)
+            process = process_new(container, name, &own, terminal, &launch, request, err);
+    }
+    if (!process) {
+        spec_process_fini(&own);
+        return -1;
+    }
+    process->own_spec = own;
+    process->spec = &process->own_spec;
+    LIST_INSERT_HEAD(&container->processes, process, link);
+    container->process_count++;
+    return 0;
+}
+
+struct process *container_find_process(const struct container *container, const char *name)
+{
+    struct process *process;
+    LIST_FOREACH(process, &container->processes, link)
+    {
+        if (strcmp(process->name, name) == 0)
+            return process;
+    }
+    return NULL;
+}
+
+const char *container_status(const struct container *container)
+{
+    switch (container->init->state) {
+    case PROCESS_SETTING_UP:
+        return "creating";
+    case PROCESS_CREATED:
+        return "created";
+    case PROCESS_RUNNING:
+        return "running";
+    default:
+        return "stopped";
+    }
+}
+
+int container_delete(struct container *container, bool force, struct request *request, struct error *err)
+{
+    if (container->delete_request)
+        return error_set(err, EBUSY, "container %s is being deleted", container->id);
+    if (!force && container->init->state != PROCESS_ENDED)
+        return error_set(err, EBUSY, "container %s is %s", container->id, container_status(container));
+    container->delete_request = request;
+    container_abandon(container);
+    return 0;
+}
+
+void container_abandon(struct container *container)
+{
+    container->removing = true;
+    int failed = cgroup_kill(&container->cgroup, SIGKILL);
+    if (failed)
+        log_err("container %s: kill: %s", container->id, strerror(-failed));
+    container_check_end(container);
+}
+
+void container_process_ended(struct container *container, struct process *process)
+{
+    if (process != container->init) {
+        if (process->create_request || process->failure.code)
+            container_remove_process(container, process);
+        return;
+    }
+    /* Without its init a container is stopped: with a pid namespace the kernel has ended the others, without
+     * one this does. */
+    if (cgroup_is_populated(&container->cgroup))
+        cgroup_kill(&container->cgroup, SIGKILL);
+    if (process->create_request)
+        container->removing = true;
+    container_check_end(container);
+}
+
+void container_free(struct container *container)
+{
+    struct process *process;
+    struct request *request = container->delete_request;
+    char id[sizeof(container->id)];
+    memcpy(id, container->id, sizeof(id));
+    if (container->cgroup_events.fd >= 0)
+        loop_del(container_loop(container), &container->cgroup_events);
+    fd_close(&container->cgroup_events.fd);
+    if (container->cgroup.fd >= 0) {
+        int failed = cgroup_remove(&container->cgroup);
+        if (failed)
+            log_err("container %s: remove the cgroup: %s", id, strerror(-failed));
+    }
+    cgroup_fini(&container->cgroup);
+    LIST_REMOVE(container, link);
+    while ((process = LIST_FIRST(&container->processes)) != NULL) {
+        LIST_REMOVE(process, link);
+        process_free(process);
+    }
+    spec_free(container->spec);
+    json_decref(container->params);
+    free(container);
+    if (request)
+        request_succeed(request, NULL);
+}

@@ -1,0 +1,14 @@
+/*
+ * tmpcopyup: what an image holds at a mount point, copied into the empty filesystem that is to cover it.
+ */
+#ifndef HUSK_AGENT_COPY_UP_H
+#define HUSK_AGENT_COPY_UP_H
+
+#include "common/error.h"
+
+/* Copies the tree below the directory from_fd (O_PATH) into the directory to_fd: directories, regular files,
+ * symbolic links, devices and pipes, with owner, mode, times and extended attributes. Mount points below it
+ * are not entered. 0 or -1 with the file's name in err. */
+int copy_up(int from_fd, int to_fd, struct error *err);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * Who a process is and what it may do: limits, user, capabilities (OCI runtime-spec config.md "POSIX
+ * process", "Linux Process"). Steps of the staircase in launch.c, to be taken in the order given here.
+ */
+#ifndef HUSK_AGENT_CREDENTIALS_H
+#define HUSK_AGENT_CREDENTIALS_H
+
+#include "agent/spec.h"
+#include "common/error.h"
+
+/* oom_score_adj, scheduler, I/O priority, resource limits. Needs the agent's /proc. 0 or -1. */
+int credentials_set_limits(const struct spec_process *process, struct error *err);
+
+/* Bounding set, user and groups, umask. All capabilities are kept for the steps that follow. 0 or -1. */
+int credentials_set_user(const struct spec_process *process, struct error *err);
+
+/* Makes the effective set what the program will have, so that a look-up of it meets the program's own rights,
+ * and the permitted set that plus CAP_SYS_ADMIN, which a system call filter may need. 0 or -1. */
+int credentials_narrow(const struct spec_process *process, struct error *err);
+
+/* The last step: the sets exactly as given, ambient ones too. 0 or -1. */
+int credentials_settle(const struct spec_process *process, struct error *err);
+
+#endif

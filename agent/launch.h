@@ -1,0 +1,33 @@
+/*
+ * From fork to exec: how the agent makes a process of a container.
+ *
+ * launch_start forks with the namespaces that the specification wants; the child walks the staircase in
+ * launch.c, tells SYNC_READY, waits for SYNC_START and runs the program. What goes wrong on the way comes
+ * back as SYNC_ERROR, with the step in its text; the child then ends.
+ */
+#ifndef HUSK_AGENT_LAUNCH_H
+#define HUSK_AGENT_LAUNCH_H
+
+#include "agent/spec.h"
+#include "common/error.h"
+
+#include <sys/types.h>
+
+/* What a process is made of. All is borrowed, and the fds stay the caller's: the child has copies. */
+struct launch {
+    const struct spec *spec; /* the container's */
+    const struct spec_process *process;
+    bool terminal;
+    int stdio[3];   /* without a terminal: what becomes fd 0, 1 and 2 */
+    int sync_fd;    /* the child's end, see sync.h */
+    int cgroup_fd;  /* the directory of the cgroup to be born in */
+    int init_pidfd; /* -1: the process is the container's init; else the init whose namespaces it joins */
+    /* For an init: */
+    const char *root;                 /* path below SHARED_DIR */
+    const char *const *mount_sources; /* by index in spec->mounts: path below SHARED_DIR, or NULL */
+};
+
+/* Forks. The child's pid, or -1 with err filled. */
+pid_t launch_start(const struct launch *launch, struct error *err);
+
+#endif

@@ -1,0 +1,280 @@
+/*
+ * Processes of containers: see process.h. The agent's side; the other side of the fork is launch.c.
+ */
+#include "agent/process.h"
+
+#include "agent/container.h"
+#include "agent/sync.h"
+#include "common/fd.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void process_streams_drained(void *arg);
+
+/* The pipes between a process and its streams: the process's ends go to stdio, which the caller closes. */
+static int process_make_pipes(struct process *process, int stdio[3], struct error *err)
+{
+    struct loop *loop = container_loop(process->container);
+    for (int i = STREAM_STDIN; i <= STREAM_STDERR; i++) {
+        int pair[2];
+        if (pipe2(pair, O_CLOEXEC) < 0)
+            return error_set(err, errno, "pipe");
+        int ours = i == STREAM_STDIN ? pair[1] : pair[0];
+        stdio[i] = i == STREAM_STDIN ? pair[0] : pair[1];
+        process->streams[i] =
+            stream_new(loop, (enum stream_kind)i, ours, process_streams_drained, process, err);
+        if (!process->streams[i]) {
+            close(ours);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static bool process_is_drained(const struct process *process)
+{
+    for (int i = 0; i < STREAM_KINDS; i++) {
+        if (process->streams[i] && !stream_is_drained(process->streams[i]))
+            return false;
+    }
+    return true;
+}
+
+static json_t *process_status_to_json(const struct process *process)
+{
+    int status = process->wait_status;
+    if (WIFSIGNALED(status))
+        return json_pack("{s:i, s:b}", "signal", WTERMSIG(status), "core", WCOREDUMP(status) ? 1 : 0);
+    return json_pack("{s:i}", "status", WEXITSTATUS(status));
+}
+
+static void process_answer_waiters(struct process *process)
+{
+    struct request *request;
+    if (process->state != PROCESS_ENDED || !process_is_drained(process))
+        return;
+    while ((request = LIST_FIRST(&process->waiters)) != NULL) {
+        LIST_REMOVE(request, waiting);
+        request_succeed(request, process_status_to_json(process));
+        process->waited_for = true;
+    }
+}
+
+static void process_streams_drained(void *arg)
+{
+    process_answer_waiters(arg);
+}
+
+static void process_close_sync(struct process *process)
+{
+    loop_del(container_loop(process->container), &process->sync);
+    fd_close(&process->sync.fd);
+}
+
+/* It will not run: the requests for it fail with the reason, and what was forked goes. */
+static void process_fail(struct process *process, const struct error *err)
+{
+    process->failure = *err;
+    process_close_sync(process);
+    process_signal(process, SIGKILL);
+    if (process->start_request)
+        request_fail(process->start_request, err);
+    process->start_request = NULL;
+    /* A create is answered once the process is reaped, so that nothing of it is left when the host hears. */
+}
+
+static void process_take_terminal(struct process *process, int master)
+{
+    struct error err;
+    struct loop *loop = container_loop(process->container);
+    struct stream **stream = &process->streams[STREAM_TERMINAL];
+    if (!*stream && process->terminal)
+        *stream = stream_new(loop, STREAM_TERMINAL, master, process_streams_drained, process, &err);
+    if (!*stream) {
+        close(master);
+        log_err("process %s: its terminal can't be taken over", process->name);
+    }
+}
+
+/* The conversation's end: exec closed it, or the process's death did, which the reaping will tell. */
+static void process_sync_ended(struct process *process)
+{
+    process_close_sync(process);
+    if (process->state != PROCESS_CREATED || !process->start_request)
+        return;
+    process->state = PROCESS_RUNNING;
+    request_succeed(process->start_request, NULL);
+    process->start_request = NULL;
+}
+
+/* Takes one message. False when there is none now, or will be none any more. */
+static bool process_take_message(struct process *process)
+{
+    struct sync_message message;
+    int passed = -1;
+    int got = process->sync.fd < 0 ? -EAGAIN : sync_receive(process->sync.fd, &message, &passed);
+    if (got == -EAGAIN)
+        return false;
+    if (got <= 0) {
+        process_sync_ended(process);
+        return false;
+    }
+    if (message.type == SYNC_TERMINAL && passed >= 0) {
+        process_take_terminal(process, take_fd(&passed));
+    } else if (message.type == SYNC_READY && process->state == PROCESS_SETTING_UP) {
+        process->state = PROCESS_CREATED;
+        request_succeed(process->create_request, json_pack("{s:i}", "pid", (int)process->pid));
+        process->create_request = NULL;
+    } else if (message.type == SYNC_ERROR) {
+        process_fail(process, &message.err);
+        return false;
+    }
+    fd_close(&passed);
+    return true;
+}
+
+static void process_sync_ready(struct watch *watch, uint32_t events)
+{
+    (void)events;
+    process_take_message(watch->arg);
+}
+
+static int process_fork(struct process *process, struct launch *launch, struct error *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_set(err, errno, "socket pair");
+    process->sync.fd = pair[0];
+    cleanup_fd int theirs = pair[1];
+    launch->sync_fd = theirs;
+    launch->process = process->spec;
+    launch->terminal = process->terminal;
+    int failed = fd_set_nonblock(process->sync.fd, 1);
+    if (!failed)
+        failed = loop_add(container_loop(process->container), &process->sync, EPOLLIN);
+    if (failed)
+        return error_set(err, -failed, "process");
+    process->pid = launch_start(launch, err);
+    if (process->pid < 0) {
+        process->pid = 0;
+        return -1;
+    }
+    /* Not reaped before the loop's next turn, so the pid is its own. */
+    process->pidfd = pidfd_open(process->pid, 0);
+    return process->pidfd < 0 ? error_set(err, errno, "pidfd") : 0;
+}
+
+struct process *process_new(struct container *container, const char *name, const struct spec_process *spec,
+                            bool terminal, struct launch *launch, struct request *request, struct error *err)
+{
+    struct process *process = calloc(1, sizeof(*process));
+    if (!process) {
+        error_set(err, ENOMEM, "process");
+        return NULL;
+    }
+    process->container = container;
+    process->spec = spec;
+    process->terminal = terminal;
+    process->pidfd = -1;
+    process->sync = (struct watch){.fd = -1, .fn = process_sync_ready, .arg = process};
+    strncpy(process->name, name, sizeof(process->name) - 1);
+    LIST_INIT(&process->waiters);
+    for (int i = 0; i < 3; i++)
+        launch->stdio[i] = -1;
+    int failed = terminal ? 0 : process_make_pipes(process, launch->stdio, err);
+    if (!failed)
+        failed = process_fork(process, launch, err);
+    for (int i = 0; i < 3; i++)
+        fd_close(&launch->stdio[i]);
+    if (failed) {
+        if (process->pid > 0) /* an unknown child: reaped like any other that is nobody's */
+            kill(process->pid, SIGKILL);
+        process_free(process);
+        return NULL;
+    }
+    process->create_request = request;
+    return process;
+}
+
+void process_free(struct process *process)
+{
+    struct error gone;
+    struct request *request;
+    error_set(&gone, ESRCH, "process %s is no more", process->name);
+    process_close_sync(process);
+    if (process->create_request)
+        request_fail(process->create_request, process->failure.code ? &process->failure : &gone);
+    if (process->start_request)
+        request_fail(process->start_request, &gone);
+    while ((request = LIST_FIRST(&process->waiters)) != NULL) {
+        LIST_REMOVE(request, waiting);
+        request_fail(request, &gone);
+    }
+    for (int i = 0; i < STREAM_KINDS; i++)
+        stream_free(process->streams[i]);
+    fd_close(&process->pidfd);
+    spec_process_fini(&process->own_spec);
+    free(process);
+}
+
+int process_start(struct process *process, struct request *request, struct error *err)
+{
+    if (process->state != PROCESS_CREATED || process->start_request)
+        return error_set(err, EBUSY, "process %s has been started", process->name);
+    int failed = sync_send(process->sync.fd, SYNC_START, NULL, -1);
+    if (failed)
+        return error_set(err, -failed, "start process %s", process->name);
+    process->start_request = request;
+    return 0;
+}
+
+int process_signal(const struct process *process, int signal)
+{
+    if (process->state == PROCESS_ENDED || process->pidfd < 0)
+        return -ESRCH;
+    return pidfd_send_signal(process->pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+void process_wait(struct process *process, struct request *request)
+{
+    LIST_INSERT_HEAD(&process->waiters, request, waiting);
+    process_answer_waiters(process);
+}
+
+void process_reaped(struct process *process, int wait_status)
+{
+    /* What it said last may still wait in its socket: the loop could have brought the death first. */
+    while (process_take_message(process))
+        ;
+    process_close_sync(process);
+    if (process->state == PROCESS_SETTING_UP && !process->failure.code)
+        error_set(&process->failure, 0, "process %s ended before it was set up (wait status 0x%x)",
+                  process->name, (unsigned)wait_status);
+    process->state = PROCESS_ENDED;
+    process->pid = 0;
+    process->wait_status = wait_status;
+    for (int i = 0; i < STREAM_KINDS; i++) {
+        if (process->streams[i])
+            stream_finish(process->streams[i]);
+    }
+    process_answer_waiters(process);
+    container_process_ended(process->container, process);
+}
+
+bool process_is_over(const struct process *process)
+{
+    for (int i = 0; i < STREAM_KINDS; i++) {
+        if (process->streams[i] && !stream_is_over(process->streams[i]))
+            return false;
+    }
+    return process->state == PROCESS_ENDED && process->waited_for;
+}

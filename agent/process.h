@@ -1,0 +1,70 @@
+/*
+ * A process of a container: its init, or a further one.
+ *
+ *   PROCESS_SETTING_UP --(SYNC_READY)--> PROCESS_CREATED --(exec)--> PROCESS_RUNNING --> PROCESS_ENDED
+ *
+ * Each state may go to PROCESS_ENDED. Requests that ask for a change are kept until it has happened.
+ */
+#ifndef HUSK_AGENT_PROCESS_H
+#define HUSK_AGENT_PROCESS_H
+
+#include "agent/connection.h"
+#include "agent/launch.h"
+#include "agent/stream.h"
+#include "common/loop.h"
+#include "protocol/protocol.h"
+
+#include <sys/queue.h>
+#include <sys/types.h>
+
+struct container;
+
+enum process_state { PROCESS_SETTING_UP, PROCESS_CREATED, PROCESS_RUNNING, PROCESS_ENDED };
+
+struct process {
+    LIST_ENTRY(process) link;
+    struct container *container;
+    char name[PROCESS_NAME_MAX + 1];
+    struct spec_process own_spec; /* of a further process; empty for an init */
+    const struct spec_process *spec;
+    bool terminal;
+    enum process_state state;
+    pid_t pid; /* 0 once it has been reaped */
+    int pidfd;
+    int wait_status;   /* as of waitpid, when ended */
+    struct watch sync; /* the agent's end of sync.h; fd -1 once the program runs */
+    struct stream *streams[STREAM_KINDS];
+    struct request *create_request, *start_request;
+    struct request_list waiters;
+    bool waited_for;      /* its end was told to somebody */
+    struct error failure; /* code 0: none; why it never came to run */
+};
+LIST_HEAD(process_list, process);
+
+/* Starts making a process: forks it. `request` is answered when it is ready or has failed. For an init,
+ * `launch` brings root and mount sources; spec, process, stdio and the rest are filled in here. New process,
+ * or NULL with err filled and the request still the caller's. */
+struct process *process_new(struct container *container, const char *name, const struct spec_process *spec,
+                            bool terminal, struct launch *launch, struct request *request, struct error *err);
+
+/* Frees a process that has been reaped, or whose fork is to be forgotten. Requests it keeps are failed. */
+void process_free(struct process *process);
+
+/* Lets the program run. The request is answered when it does or can't. 0, or -1 with err filled and the
+ * request still the caller's. */
+int process_start(struct process *process, struct request *request, struct error *err);
+
+/* 0 or -errno: -ESRCH when it has ended. */
+int process_signal(const struct process *process, int signal);
+
+/* Answers the request when the process has ended and its output was handed over. */
+void process_wait(struct process *process, struct request *request);
+
+/* The process was reaped with that status. */
+void process_reaped(struct process *process, int wait_status);
+
+/* Whether it has ended, its end was waited for, and its streams are over: nothing of it is wanted any more.
+ */
+bool process_is_over(const struct process *process);
+
+#endif

@@ -1,0 +1,230 @@
+/*
+ * The mounts of config.json (OCI runtime-spec config.md "Mounts", "Linux mount options"): see spec.h.
+ *
+ * Each option is one row of a table, or a filesystem's own option that goes to fsconfig as it is. Options
+ * that the specification names and that can't be honoured are refused in the table.
+ */
+#include "agent/spec_sections.h"
+
+#include "agent/spec_fields.h"
+#include "common/json.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+
+enum option_kind {
+    OPTION_ATTRIBUTE,   /* value: MOUNT_ATTR_* to set */
+    OPTION_CLEAR,       /* value: MOUNT_ATTR_* to clear */
+    OPTION_PROPAGATION, /* value: MS_* */
+    OPTION_BIND,
+    OPTION_COPY_UP,
+    OPTION_NOTHING, /* the kernel's default, or only meant for user space */
+    OPTION_REFUSED,
+};
+
+struct mount_option {
+    const char *name;
+    enum option_kind kind;
+    uint64_t value;
+    bool recursive;
+};
+
+#define ATIME MOUNT_ATTR__ATIME
+
+static const struct mount_option mount_options[] = {
+    {"ro", OPTION_ATTRIBUTE, MOUNT_ATTR_RDONLY, false},
+    {"rw", OPTION_CLEAR, MOUNT_ATTR_RDONLY, false},
+    {"nosuid", OPTION_ATTRIBUTE, MOUNT_ATTR_NOSUID, false},
+    {"suid", OPTION_CLEAR, MOUNT_ATTR_NOSUID, false},
+    {"nodev", OPTION_ATTRIBUTE, MOUNT_ATTR_NODEV, false},
+    {"dev", OPTION_CLEAR, MOUNT_ATTR_NODEV, false},
+    {"noexec", OPTION_ATTRIBUTE, MOUNT_ATTR_NOEXEC, false},
+    {"exec", OPTION_CLEAR, MOUNT_ATTR_NOEXEC, false},
+    {"nodiratime", OPTION_ATTRIBUTE, MOUNT_ATTR_NODIRATIME, false},
+    {"diratime", OPTION_CLEAR, MOUNT_ATTR_NODIRATIME, false},
+    {"nosymfollow", OPTION_ATTRIBUTE, MOUNT_ATTR_NOSYMFOLLOW, false},
+    {"symfollow", OPTION_CLEAR, MOUNT_ATTR_NOSYMFOLLOW, false},
+    {"noatime", OPTION_ATTRIBUTE, MOUNT_ATTR_NOATIME, false},
+    {"relatime", OPTION_ATTRIBUTE, MOUNT_ATTR_RELATIME, false},
+    {"strictatime", OPTION_ATTRIBUTE, MOUNT_ATTR_STRICTATIME, false},
+    {"atime", OPTION_CLEAR, MOUNT_ATTR_NOATIME, false},
+    {"norelatime", OPTION_CLEAR, MOUNT_ATTR_NOATIME, false},
+    {"nostrictatime", OPTION_CLEAR, MOUNT_ATTR_NOATIME, false},
+    {"rro", OPTION_ATTRIBUTE, MOUNT_ATTR_RDONLY, true},
+    {"rrw", OPTION_CLEAR, MOUNT_ATTR_RDONLY, true},
+    {"rnosuid", OPTION_ATTRIBUTE, MOUNT_ATTR_NOSUID, true},
+    {"rsuid", OPTION_CLEAR, MOUNT_ATTR_NOSUID, true},
+    {"rnodev", OPTION_ATTRIBUTE, MOUNT_ATTR_NODEV, true},
+    {"rdev", OPTION_CLEAR, MOUNT_ATTR_NODEV, true},
+    {"rnoexec", OPTION_ATTRIBUTE, MOUNT_ATTR_NOEXEC, true},
+    {"rexec", OPTION_CLEAR, MOUNT_ATTR_NOEXEC, true},
+    {"rnodiratime", OPTION_ATTRIBUTE, MOUNT_ATTR_NODIRATIME, true},
+    {"rdiratime", OPTION_CLEAR, MOUNT_ATTR_NODIRATIME, true},
+    {"rnosymfollow", OPTION_ATTRIBUTE, MOUNT_ATTR_NOSYMFOLLOW, true},
+    {"rsymfollow", OPTION_CLEAR, MOUNT_ATTR_NOSYMFOLLOW, true},
+    {"rnoatime", OPTION_ATTRIBUTE, MOUNT_ATTR_NOATIME, true},
+    {"rrelatime", OPTION_ATTRIBUTE, MOUNT_ATTR_RELATIME, true},
+    {"rstrictatime", OPTION_ATTRIBUTE, MOUNT_ATTR_STRICTATIME, true},
+    {"ratime", OPTION_CLEAR, MOUNT_ATTR_NOATIME, true},
+    {"rnorelatime", OPTION_CLEAR, MOUNT_ATTR_NOATIME, true},
+    {"rnostrictatime", OPTION_CLEAR, MOUNT_ATTR_NOATIME, true},
+    {"bind", OPTION_BIND, 0, false},
+    {"rbind", OPTION_BIND, 0, true},
+    {"shared", OPTION_PROPAGATION, MS_SHARED, false},
+    {"rshared", OPTION_PROPAGATION, MS_SHARED, true},
+    {"private", OPTION_PROPAGATION, MS_PRIVATE, false},
+    {"rprivate", OPTION_PROPAGATION, MS_PRIVATE, true},
+    {"slave", OPTION_PROPAGATION, MS_SLAVE, false},
+    {"rslave", OPTION_PROPAGATION, MS_SLAVE, true},
+    {"unbindable", OPTION_PROPAGATION, MS_UNBINDABLE, false},
+    {"runbindable", OPTION_PROPAGATION, MS_UNBINDABLE, true},
+    {"tmpcopyup", OPTION_COPY_UP, 0, false},
+    {"defaults", OPTION_NOTHING, 0, false},
+    {"async", OPTION_NOTHING, 0, false},
+    {"loud", OPTION_NOTHING, 0, false},
+    {"silent", OPTION_NOTHING, 0, false},
+    {"nomand", OPTION_NOTHING, 0, false},
+    {"noiversion", OPTION_NOTHING, 0, false},
+    {"nolazytime", OPTION_NOTHING, 0, false},
+    {"_netdev", OPTION_NOTHING, 0, false},
+    {"nofail", OPTION_NOTHING, 0, false},
+    {"remount", OPTION_REFUSED, 0, false},
+    {"idmap", OPTION_REFUSED, 0, false},
+    {"ridmap", OPTION_REFUSED, 0, false},
+};
+
+static void mount_attribute(struct spec_mount *mount, const struct mount_option *option)
+{
+    struct spec_mount_attributes *to = &mount->attributes;
+    uint64_t *set = option->recursive ? &to->recursive_set : &to->set;
+    uint64_t *clear = option->recursive ? &to->recursive_clear : &to->clear;
+    /* The access-time modes are one field of mount_setattr, to be cleared as a whole before it is set; every
+     * other flag is a bit, and the last option given for it holds. "atime" and the like ask for what the
+     * kernel does of itself, which is relatime. */
+    bool is_atime = (option->value & ATIME) || option->value == MOUNT_ATTR_RELATIME;
+    uint64_t bits = is_atime ? ATIME : option->value;
+    *set &= ~bits;
+    *clear &= ~bits;
+    if (is_atime)
+        *clear |= ATIME;
+    else if (option->kind == OPTION_CLEAR)
+        *clear |= bits;
+    if (option->kind == OPTION_ATTRIBUTE)
+        *set |= option->value;
+}
+
+static const struct mount_option *mount_option_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(mount_options) / sizeof(mount_options[0]); i++) {
+        if (strcmp(mount_options[i].name, name) == 0)
+            return &mount_options[i];
+    }
+    return NULL;
+}
+
+static int mount_options_parse(struct spec_mount *mount, const json_t *object, const char *where,
+                               struct error *err)
+{
+    if (json_get_strings(object, where, "options", &mount->data, err) < 0)
+        return -1;
+    /* The same array keeps what is left for the filesystem. */
+    for (size_t i = 0; mount->data && mount->data[i]; i++) {
+        const char *given = mount->data[i];
+        const struct mount_option *option = mount_option_find(given);
+        if (!option) {
+            mount->data[mount->data_count++] = given;
+            continue;
+        }
+        switch (option->kind) {
+        case OPTION_ATTRIBUTE:
+        case OPTION_CLEAR:
+            mount_attribute(mount, option);
+            break;
+        case OPTION_PROPAGATION:
+            mount->propagation = option->value;
+            mount->propagation_recursive = option->recursive;
+            break;
+        case OPTION_BIND:
+            mount->bind = true;
+            mount->recursive = option->recursive;
+            break;
+        case OPTION_COPY_UP:
+            mount->copy_up = true;
+            break;
+        case OPTION_NOTHING:
+            break;
+        case OPTION_REFUSED:
+            return error_set(err, 0, "%s.options[%zu]: '%s' is not supported", where, i, given);
+        }
+    }
+    if (mount->data)
+        mount->data[mount->data_count] = NULL;
+    return 0;
+}
+
+static int mount_parse(struct spec_mount *mount, const json_t *object, const char *where, struct error *err)
+{
+    static const struct spec_field others[] = {
+        {"uidMappings", NULL, "id-mapped mounts are not offered", false},
+        {"gidMappings", NULL, "id-mapped mounts are not offered", false},
+        {NULL, NULL, NULL, false},
+    };
+    if (json_require(spec_get_path(object, where, "destination", &mount->destination, err), where,
+                     "destination", err) < 0 ||
+        json_get_string(object, where, "type", &mount->type, err) < 0 ||
+        json_get_string(object, where, "source", &mount->source, err) < 0 ||
+        mount_options_parse(mount, object, where, err) ||
+        spec_fields_parse(others, mount, object, where, err))
+        return -1;
+    if (mount->type && strcmp(mount->type, "bind") == 0 && !mount->bind) {
+        mount->bind = true;
+        mount->recursive = true; /* as runc does for a bind mount whose options do not say */
+    }
+    if (mount->bind)
+        mount->type = "bind";
+    if (!mount->type || !*mount->type)
+        return error_set(err, 0, "%s.type is missing", where);
+    if (mount->bind && mount->data_count > 0)
+        return error_set(err, 0, "%s.options: '%s' is no option of a bind mount", where, mount->data[0]);
+    if (mount->copy_up && strcmp(mount->type, "tmpfs") != 0)
+        return error_set(err, 0, "%s.options: tmpcopyup is for tmpfs only", where);
+    return 0;
+}
+
+int spec_parse_mounts(void *into, const json_t *object, const char *where, const char *key, struct error *err)
+{
+    struct spec *spec = into;
+    json_t *list = NULL;
+    int got = spec_get_objects(object, where, key, SPEC_MOUNTS_MAX, &list, err);
+    if (got <= 0)
+        return got;
+    spec->mounts = calloc(json_array_size(list) + 1, sizeof(*spec->mounts));
+    if (!spec->mounts)
+        return error_set(err, ENOMEM, "%s", key);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        char path[SPEC_PATH_MAX];
+        spec_path_element(path, where, key, i);
+        spec->mount_count = i + 1;
+        if (mount_parse(&spec->mounts[i], json_array_get(list, i), path, err))
+            return -1;
+    }
+    return 0;
+}
+
+int spec_parse_propagation(void *into, const json_t *object, const char *where, const char *key,
+                           struct error *err)
+{
+    struct spec *spec = into;
+    const char *name = NULL;
+    if (json_get_string(object, where, key, &name, err) < 0)
+        return -1;
+    if (!*name)
+        return 0;
+    const struct mount_option *option = mount_option_find(name);
+    if (!option || option->kind != OPTION_PROPAGATION)
+        return error_set(err, 0, "%s.%s: '%s' is no propagation", where, key, name);
+    spec->propagation = option->value | (option->recursive ? MS_REC : 0);
+    return 0;
+}
