@@ -97,17 +97,6 @@ wait_for() {
   done
 }
 
-# Runs guest/fs-semantics.py in a guest and, by crun, on the file system that the guest's root is on: they must agree.
-fs_semantics_compare() {
-  cp "$here/guest/fs-semantics.py" "$rootfs/srv/"
-  rm -rf "$rootfs"/srv/fs-{husk,crun}
-  in_guest python3 /srv/fs-semantics.py /srv/fs-husk > "$work/husk.out"
-  guest_config='' in_crun python3 /srv/fs-semantics.py /srv/fs-crun > "$work/crun.out"
-  rm -rf "$rootfs"/srv/fs-{husk,crun} "$rootfs/srv/fs-semantics.py"
-  ! grep FAILED "$work/crun.out" || fail "cases that fail on a local file system prove nothing"
-  ok "the guest's file system (>) as the local one (<)" diff "$work/crun.out" "$work/husk.out" >&2
-}
-
 stopped() { [ "$(state_of "$1")" = stopped ]; }
 
 # --- Crashes --------------------------------------------------------------------
@@ -145,7 +134,7 @@ crash_expect() { # crash_expect REGEX
 
 # --- What a script must not leave ---------------------------------------------
 
-processes_list() { pgrep -x 'husk|husk-vmm|husk-monitor' | grep -vxF "${processes_before:-none}" || true; }
+processes_list() { pgrep -x 'husk|husk-vmm' | grep -vxF "${processes_before:-none}" || true; }
 mounts_list() { cut -d' ' -f5 /proc/self/mountinfo | grep -vx /run/husk-bundle | sort; }
 sockets_list() { awk 'NR > 1 && NF == 8 { print $8 }' /proc/net/unix | grep -F "$work" || true; }
 files_list() { [ ! -d "$state" ] || find "$state" -mindepth 2 || true; }
