@@ -22,12 +22,11 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
-/* hvc0 is the console; reboot=k resets through port 0x64; the rest keeps the kernel from probing and
- * calibrating what it is told anyway. */
+/* hvc0 is the console; reboot=k resets through port 0x64; the rest keeps the kernel from probing,
+ * calibrating and patching what it is told anyway (kernel-config/README.md has each option's reason). */
 #define CMDLINE_DEFAULT                                                                                      \
-    "console=hvc0 quiet reboot=k panic=-1 tsc=reliable no_timer_check rcupdate.rcu_expedited=1 "             \
-    "8250.nr_uarts=0 "                                                                                       \
-    "dummy.numdummies=0"
+    "console=hvc0 quiet reboot=k panic=-1 tsc=reliable no_timer_check noreplace-smp "                        \
+    "rcupdate.rcu_expedited=1 swiotlb=noforce cgroup_no_v1=all 8250.nr_uarts=0 dummy.numdummies=0"
 
 /* How long a panicked guest may take to flush its console and reset. */
 #define PANIC_DEADLINE_MS 500
