@@ -57,7 +57,7 @@ static uint32_t parse_connect(const char *line)
     if (length == 0 || length > 10 || strcmp(digits + length, "\n") != 0)
         return VMADDR_PORT_ANY;
     unsigned long long port = strtoull(digits, NULL, 10);
-    return port < VMADDR_PORT_ANY ? (uint32_t)port : VMADDR_PORT_ANY;
+    return port < UINT32_MAX ? (uint32_t)port : VMADDR_PORT_ANY;
 }
 
 void vsock_host_greet(struct vsock_connection *connection)
