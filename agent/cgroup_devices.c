@@ -18,6 +18,7 @@
 /* At most: five comparisons, a decision. */
 #define RULE_INSNS     16
 #define PROLOGUE_INSNS 8
+#define DECISION_INSNS 2
 #define ANY            (-1)
 
 /* Always allowed (config-linux.md "Default Devices", and making any device file, which without access to the
@@ -56,8 +57,9 @@ static void emit_load(struct program *program, unsigned to, size_t offset)
     emit(program, BPF_LDX | BPF_MEM | BPF_W, to, BPF_REG_1, (short)offset, 0);
 }
 
-/* A rule's block. Jumps out of it are patched once its length is known. */
-static void emit_rule(struct program *program, const struct spec_device_rule *rule)
+/* A rule's block. Jumps out of it are patched once its length is known. Whether the rule matches everything,
+ * so that nothing behind it could be reached, which the kernel would not accept. */
+static bool emit_rule(struct program *program, const struct spec_device_rule *rule)
 {
     size_t start = program->count;
     unsigned all = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
@@ -83,6 +85,7 @@ static void emit_rule(struct program *program, const struct spec_device_rule *ru
         if (BPF_CLASS(program->insns[i].code) == BPF_JMP32)
             program->insns[i].off = (short)(program->count - i - 1);
     }
+    return program->count - start == DECISION_INSNS;
 }
 
 static void emit_program(struct program *program, const struct spec_device_rule *rules, size_t count)
@@ -96,8 +99,10 @@ static void emit_program(struct program *program, const struct spec_device_rule 
     emit_load(program, BPF_REG_5, offsetof(struct bpf_cgroup_dev_ctx, minor));
     for (size_t i = 0; i < DEFAULT_RULES; i++)
         emit_rule(program, &default_rules[i]);
-    while (count > 0)
-        emit_rule(program, &rules[--count]);
+    while (count > 0) {
+        if (emit_rule(program, &rules[--count]))
+            return;
+    }
     /* Nothing said: version 1's device cgroup starts by allowing all. */
     emit(program, BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 1);
     emit(program, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);

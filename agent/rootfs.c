@@ -85,7 +85,10 @@ static int mask_directory(struct mask *mask, int place_fd, struct error *err)
 static int mask_file(const struct mask *mask, int place_fd, struct error *err)
 {
     cleanup_fd int copy_fd = mounts_clone(mask->null_fd, 0);
-    int failed = copy_fd < 0 ? copy_fd : mounts_attach(copy_fd, place_fd);
+    /* Read-only keeps the container from changing the owner and mode of the agent's device. */
+    int failed = copy_fd < 0 ? copy_fd : mounts_set_attributes(copy_fd, 0, MOUNT_ATTR_RDONLY, 0, 0);
+    if (!failed)
+        failed = mounts_attach(copy_fd, place_fd);
     return failed ? error_set(err, -failed, "cover the file") : 0;
 }
 
