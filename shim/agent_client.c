@@ -11,6 +11,7 @@
 #include "shim/deadline.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,7 @@
 
 struct agent_client {
     int fd;
-    int vmm_pidfd; /* borrowed */
+    int vmm_pidfd; /* a copy of the address's */
     int64_t last_id;
     struct frame_parser *parser;
 };
@@ -172,14 +173,18 @@ struct agent_client *agent_connect(const struct agent_address *address, int64_t 
     if (fd < 0)
         return NULL;
     struct agent_client *client = calloc(1, sizeof(*client));
-    struct frame_parser *parser = frame_parser_new();
-    if (!client || !parser) {
-        free(client);
-        frame_parser_free(parser);
+    if (!client) {
         error_set(err, ENOMEM, "agent client");
         return NULL;
     }
-    *client = (struct agent_client){.fd = take_fd(&fd), .vmm_pidfd = address->vmm_pidfd, .parser = parser};
+    *client = (struct agent_client){.fd = take_fd(&fd), .vmm_pidfd = -1, .parser = frame_parser_new()};
+    if (address->vmm_pidfd >= 0)
+        client->vmm_pidfd = fcntl(address->vmm_pidfd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (!client->parser || (address->vmm_pidfd >= 0 && client->vmm_pidfd < 0)) {
+        error_set(err, client->parser ? errno : ENOMEM, "agent client");
+        agent_client_free(client);
+        return NULL;
+    }
     return client;
 }
 
@@ -188,6 +193,7 @@ void agent_client_free(struct agent_client *client)
     if (!client)
         return;
     fd_close(&client->fd);
+    fd_close(&client->vmm_pidfd);
     frame_parser_free(client->parser);
     free(client);
 }

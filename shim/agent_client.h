@@ -14,7 +14,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
-/* Where the agent is reached: borrowed fds. */
+/* Where the agent is reached: borrowed fds, needed for the call only. */
 struct agent_address {
     int sandbox_fd; /* the sandbox's directory, where the vsock socket lies */
     int vmm_pidfd;  /* its end ends every wait; -1: not known */

@@ -105,6 +105,20 @@ static int child_move_trees(const struct attach_tree *trees, size_t count, struc
     return err;
 }
 
+/* Whether the VMM has left the host's mount namespace. Without this look a VMM that has not closed its jail
+ * would have the steps below change the host's own root. */
+static int check_namespace(const struct sandbox *sandbox, struct error *err)
+{
+    char path[64];
+    struct stat own, its;
+    snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)sandbox->vmm.pid);
+    if (stat("/proc/self/ns/mnt", &own) < 0 || stat(path, &its) < 0)
+        return error_set(err, errno, "attach trees: %s", path);
+    if (own.st_ino == its.st_ino && own.st_dev == its.st_dev)
+        return error_set(err, 0, "attach trees: the VMM has no mount namespace of its own");
+    return 0;
+}
+
 /* The child's whole life. Each stage is one line, so that a failure can be told from its number. */
 static int child_attach(int vmm_pidfd, const struct attach_tree *trees, size_t count,
                         struct attach_report *report)
@@ -143,6 +157,8 @@ static int attach_trees(const struct sandbox *sandbox, const struct attach_tree 
                         struct error *err)
 {
     int ends[2];
+    if (check_namespace(sandbox, err) < 0)
+        return -1;
     if (pipe2(ends, O_CLOEXEC) < 0)
         return error_set(err, errno, "pipe");
     cleanup_fd int report_read = ends[0], report_write = ends[1];

@@ -210,9 +210,7 @@ static int delete_locked(const struct context *context, const char *id, int cont
 {
     /* Without a readable state only force helps. */
     if (container_state_read(container_fd, state, err) < 0)
-        return force || (err && err->code == ENOENT)
-                   ? container_destroy(&context->store, id, container_fd, err)
-                   : -1;
+        return force || err->code == ENOENT ? container_destroy(&context->store, id, container_fd, err) : -1;
     container_state_settle(state);
     if (!force && state->status == STATUS_RUNNING)
         return error_set(err, 0, "cannot delete container %s that is not stopped: %s", id,
@@ -227,9 +225,9 @@ int container_delete(const struct context *context, const char *id, bool force, 
     if (force)
         delete_kill_monitor(&context->store, id);
     cleanup_fd int fd = store_lock_container(&context->store, id, err);
-    if (fd < 0)
-        return force && err->code == ENOENT ? 0 : error_wrap(err, "container %s", id);
-    int result = delete_locked(context, id, fd, force, &state, err);
+    if (fd < 0 && force && err->code == ENOENT)
+        return 0;
+    int result = fd < 0 ? -1 : delete_locked(context, id, fd, force, &state, err);
     fd_close(&fd);
     if (result == 0 && state.id) {
         state.status = STATUS_STOPPED;

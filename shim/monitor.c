@@ -32,6 +32,28 @@
 #define RECORD_LOCK_WAIT_MS 5000
 #define RECORD_LOCK_STEP_US 10000
 
+static int compare_fds(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* The monitor lives long: what the caller left open (the other ends of pipes, say) must not live with it.
+ * There is no exec that would close it. */
+static void close_other_fds(const struct monitor_task *task, int channel_fd)
+{
+    int kept[] = {
+        STDERR_FILENO, channel_fd, task->container_fd, task->store->containers_fd, task->store->sandboxes_fd,
+        task->log_fd};
+    size_t count = sizeof(kept) / sizeof(kept[0]);
+    qsort(kept, count, sizeof(kept[0]), compare_fds);
+    for (size_t i = 0; i < count; i++) {
+        unsigned first = (unsigned)kept[i] + 1;
+        unsigned last = i + 1 < count ? (unsigned)kept[i + 1] - 1 : ~0u;
+        if (kept[i] >= STDERR_FILENO && first <= last)
+            close_range(first, last, 0);
+    }
+}
+
 /* A session of its own: the terminal's Ctrl-C reaches `run`, which passes it on once. Every signal is taken
  * from the signalfd from here on. */
 static int become_monitor(const struct monitor_task *task, int *signal_fd, struct error *err)
@@ -185,6 +207,7 @@ static void __attribute__((noreturn)) live(struct monitor_process *monitor, int 
     else
         shut_down_sandbox(monitor);
     record_end(monitor);
+    sandbox_fini(&monitor->sandbox);
     end_like(monitor->state.exit_status, monitor->state.exit_signal);
 }
 
@@ -195,6 +218,7 @@ static void __attribute__((noreturn)) monitor_main(const struct monitor_task *ta
     struct error err = {0};
     int signal_fd = -1;
     char byte;
+    close_other_fds(task, channel_fd);
     bool created = reach_created(&monitor, &signal_fd, &err) == 0;
     if (created)
         err = (struct error){0};

@@ -200,6 +200,10 @@ int sandbox_open(struct sandbox *sandbox, const struct store *store, const char 
 
 void sandbox_fini(struct sandbox *sandbox)
 {
+    /* A VMM that was our child and has ended must not stay as a zombie with whoever adopts our children. */
+    siginfo_t info;
+    if (sandbox->vmm_pidfd >= 0)
+        waitid(P_PIDFD, (id_t)sandbox->vmm_pidfd, &info, WEXITED | WNOHANG);
     fd_close(&sandbox->dir_fd);
     fd_close(&sandbox->vmm_pidfd);
     free(take_ptr(&sandbox->id));

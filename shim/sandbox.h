@@ -33,7 +33,8 @@ int sandbox_start(struct sandbox *sandbox, const struct store *store, const char
 /* Opens a sandbox that exists; its VMM may have ended (vmm_pidfd -1). 0, or -1 with err filled. */
 int sandbox_open(struct sandbox *sandbox, const struct store *store, const char *id, struct error *err);
 
-/* Frees what the struct holds; neither ends the VMM nor removes files. */
+/* Frees what the struct holds; neither ends the VMM nor removes files. Reaps the VMM if it was our child and
+ * has ended. */
 void sandbox_fini(struct sandbox *sandbox);
 
 /* For agent_connect and agent_open_stream. */
