@@ -115,6 +115,15 @@ int credentials_narrow(const struct spec_process *process, struct error *err)
     return failed ? error_set(err, -failed, "process.capabilities") : 0;
 }
 
+int credentials_raise_admin(const struct spec_process *process, struct error *err)
+{
+    uint64_t held = permitted_now();
+    uint64_t admin = (uint64_t)1 << CAP_SYS_ADMIN;
+    int failed = set_capabilities(admin & held, held,
+                                  process->capabilities.inheritable & process->capabilities.bounding & held);
+    return failed ? error_set(err, -failed, "capability for the filter") : 0;
+}
+
 int credentials_settle(const struct spec_process *process, struct error *err)
 {
     const struct spec_capabilities *wanted = &process->capabilities;

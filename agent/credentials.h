@@ -15,8 +15,11 @@ int credentials_set_limits(const struct spec_process *process, struct error *err
 int credentials_set_user(const struct spec_process *process, struct error *err);
 
 /* Makes the effective set what the program will have, so that a look-up of it meets the program's own rights,
- * and the permitted set that plus CAP_SYS_ADMIN, which a system call filter may need. 0 or -1. */
+ * and leaves the permitted set as it is, for what is still to be done. 0 or -1. */
 int credentials_narrow(const struct spec_process *process, struct error *err);
+
+/* Adds CAP_SYS_ADMIN to the effective set, for the moment that loading a filter takes. 0 or -1. */
+int credentials_raise_admin(const struct spec_process *process, struct error *err);
 
 /* The last step: the sets exactly as given, ambient ones too. 0 or -1. */
 int credentials_settle(const struct spec_process *process, struct error *err);

@@ -10,6 +10,7 @@
 #include "agent/program.h"
 #include "agent/resolve.h"
 #include "agent/rootfs.h"
+#include "agent/seccomp.h"
 #include "agent/sync.h"
 #include "agent/terminal.h"
 #include "common/fd.h"
@@ -146,6 +147,21 @@ static int step_wait_for_start(struct error *err)
     return error_set(err, got < 0 ? -got : ECANCELED, "wait for the start");
 }
 
+/* With no_new_privs anybody may load a filter, so it comes last and filters least of our own calls. Without,
+ * it takes CAP_SYS_ADMIN, and so comes before the capabilities go. */
+static int step_filter_and_settle(const struct launch *launch, struct error *err)
+{
+    const struct seccomp_filter *filter = launch->spec->seccomp;
+    const struct spec_process *process = launch->process;
+    if (!filter)
+        return credentials_settle(process, err);
+    if (process->no_new_privileges)
+        return credentials_settle(process, err) || seccomp_filter_load(filter, err) ? -1 : 0;
+    if (credentials_raise_admin(process, err) || seccomp_filter_load(filter, err))
+        return -1;
+    return credentials_settle(process, err);
+}
+
 static int launch_child(const struct launch *launch, struct error *err)
 {
     char path[PATH_MAX];
@@ -156,7 +172,7 @@ static int launch_child(const struct launch *launch, struct error *err)
     if (failed || step_become_user(launch, err) || program_find(launch->process, path, err) ||
         step_wait_for_start(err))
         return -1;
-    if (credentials_settle(launch->process, err))
+    if (step_filter_and_settle(launch, err))
         return -1;
     return program_run(launch->process, path, err);
 }

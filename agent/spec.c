@@ -4,6 +4,7 @@
  */
 #include "agent/spec.h"
 
+#include "agent/seccomp.h"
 #include "agent/spec_fields.h"
 #include "agent/spec_sections.h"
 #include "common/fd.h"
@@ -184,7 +185,7 @@ static const struct spec_field linux_fields[] = {
     {"namespaces", linux_namespaces, NULL, false},
     {"devices", spec_parse_devices, NULL, false},
     {"resources", spec_parse_resources, NULL, false},
-    {"seccomp", NULL, "system call filters are not offered", false},
+    {"seccomp", spec_parse_seccomp, NULL, false},
     {"rootfsPropagation", spec_parse_propagation, NULL, false},
     {"maskedPaths", linux_masked_paths, NULL, false},
     {"readonlyPaths", linux_readonly_paths, NULL, false},
@@ -336,6 +337,7 @@ void spec_free(struct spec *spec)
     free(spec->devices);
     free(spec->sysctls);
     spec_resources_fini(&spec->resources);
+    seccomp_filter_free(spec->seccomp);
     spec_process_fini(&spec->process);
     json_decref(spec->json);
     free(spec);

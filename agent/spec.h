@@ -20,6 +20,8 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+struct seccomp_filter;
+
 /* More than any caller sends, and few enough for a table of each. */
 #define SPEC_MOUNTS_MAX  4096
 #define SPEC_GROUPS_MAX  65536 /* NGROUPS_MAX */
@@ -133,6 +135,7 @@ struct spec {
     struct spec_resources resources;
     unsigned long personality; /* PER_*, with personality_given */
     bool personality_given;
+    struct seccomp_filter *seccomp; /* NULL: none */
 };
 
 /* Parses config.json's object. New spec, or NULL with err filled. */
