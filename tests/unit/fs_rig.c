@@ -61,7 +61,7 @@ void fs_caller_free(struct fs_caller *caller)
 
 int fs_caller_init(struct fs_caller *caller, uint64_t without)
 {
-    uint64_t flags = ~(uint64_t)FUSE_INIT_RESERVED & ~without;
+    uint64_t flags = ~(1ULL << 31) /* FUSE_INIT_RESERVED */ & ~without;
     struct fuse_init_in in = {.major = FUSE_KERNEL_VERSION,
                               .minor = FUSE_KERNEL_MINOR_VERSION,
                               .max_readahead = 131072,

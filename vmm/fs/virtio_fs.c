@@ -18,6 +18,7 @@ struct virtio_fs {
     struct virtio_fs_config config;
     struct fs_server server;
     struct fs_workers *workers;
+    bool active, paused; /* the device's thread */
     int (*worker_start)(void *arg);
     void *worker_start_arg;
 };
@@ -39,26 +40,41 @@ static void fs_config_read(const struct virtio_device *device, uint32_t offset, 
     memcpy(to, (const char *)&fs->config + offset, length);
 }
 
+/* The queues are served while the device is active and not paused (a restore activates a paused device). */
+static int serve_if_due(struct virtio_fs *fs)
+{
+    return fs->active && !fs->paused ? fs_workers_open(fs->workers) : 0;
+}
+
 static int fs_activate(struct virtio_device *device, uint64_t features)
 {
     (void)features;
-    return fs_workers_open(fs_of(device)->workers);
+    struct virtio_fs *fs = fs_of(device);
+    fs->active = true;
+    int err = serve_if_due(fs);
+    if (err)
+        fs->active = false;
+    return err;
 }
 
 static void fs_reset(struct virtio_device *device)
 {
-    fs_workers_close(fs_of(device)->workers);
-    fs_server_clear(&fs_of(device)->server);
+    struct virtio_fs *fs = fs_of(device);
+    fs->active = false;
+    fs_workers_close(fs->workers);
+    fs_server_clear(&fs->server);
 }
 
 static void fs_pause(struct virtio_device *device)
 {
+    fs_of(device)->paused = true;
     fs_workers_close(fs_of(device)->workers);
 }
 
 static void fs_resume(struct virtio_device *device)
 {
-    if (fs_workers_open(fs_of(device)->workers))
+    fs_of(device)->paused = false;
+    if (serve_if_due(fs_of(device)))
         device->transport->broken(device->transport);
 }
 
