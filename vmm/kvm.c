@@ -8,7 +8,7 @@
 #include "vmm/layout.h"
 
 #include <errno.h>
-#include <linux/kvm.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 
 struct capability {
@@ -103,6 +103,22 @@ int kvm_create_irqchip(const struct kvm *kvm, struct error *err)
     if (ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap) < 0)
         return error_set(err, errno, "KVM: create the split irqchip");
     return 0;
+}
+
+struct kvm_msr_list *kvm_msr_list_new(const struct kvm *kvm)
+{
+    struct kvm_msr_list count = {.nmsrs = 0};
+    if (ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, &count) < 0 && errno != E2BIG)
+        return NULL;
+    struct kvm_msr_list *list = calloc(1, sizeof(*list) + count.nmsrs * sizeof(list->indices[0]));
+    if (!list)
+        return NULL;
+    list->nmsrs = count.nmsrs;
+    if (ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, list) < 0) {
+        free(list);
+        return NULL;
+    }
+    return list;
 }
 
 void kvm_fini(struct kvm *kvm)

@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 
+#include <linux/kvm.h>
 #include <stddef.h>
 
 struct kvm {
@@ -29,6 +30,10 @@ int kvm_create_vm(struct kvm *kvm, struct error *err);
 /* The split irqchip: local APICs in KVM, IOAPIC ours. After the memory slots, before the first vCPU
  * (KVM api.rst, KVM_CAP_SPLIT_IRQCHIP). Also places the pages KVM needs on Intel. 0 or -1. */
 int kvm_create_irqchip(const struct kvm *kvm, struct error *err);
+
+/* The numbers of the MSRs that make up a vCPU's state on this host. Heap, the caller frees it; NULL with
+ * errno. */
+struct kvm_msr_list *kvm_msr_list_new(const struct kvm *kvm);
 
 /* Closes what is open. */
 void kvm_fini(struct kvm *kvm);

@@ -75,18 +75,31 @@ void machine_mark_hello(struct machine *machine)
         take_mark(machine, &machine->hello);
 }
 
+/* In the loop's thread. */
+static void stop_vcpus(void *arg)
+{
+    struct machine *machine = arg;
+    machine_kick_all(machine);
+    if (vcpu_gate_all_standing(&machine->gate))
+        loop_stop(machine->loop);
+}
+
 void machine_end(struct machine *machine, enum end_reason reason, const char *detail)
 {
     pthread_mutex_lock(&machine->end_lock);
-    if (!machine->ended) {
+    bool first = !machine->ended;
+    if (first) {
         machine->ended = true;
         machine->reason = reason;
         snprintf(machine->detail, sizeof(machine->detail), "%s", detail);
         take_mark(machine, &machine->end);
     }
     pthread_mutex_unlock(&machine->end_lock);
+    if (!first)
+        return;
     vcpu_gate_set(&machine->gate, VCPU_STOP);
-    loop_stop(machine->loop);
+    if (loop_post(machine->loop, stop_vcpus, machine) < 0)
+        loop_stop(machine->loop);
 }
 
 static void end_from_guest(void *arg, enum end_reason reason, const char *detail)
@@ -213,7 +226,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     machine->start_us = config->start_us;
     machine->memory_options = config->memory;
     machine->panic_timer.fd = -1;
-    vcpu_gate_init(&machine->gate);
+    vcpu_gate_init(&machine->gate, machine_all_standing, machine);
     pthread_mutex_init(&machine->end_lock, NULL);
     /* The order is KVM's: see machine.h. */
     if (kvm_init(&machine->kvm, config->kvm_fd, err) < 0 ||
@@ -345,6 +358,14 @@ void machine_stop(struct machine *machine)
     machine_kick_all(machine);
     for (unsigned i = 0; i < machine->cpus; i++)
         vcpu_join(&machine->vcpu[i]);
+}
+
+bool machine_has_ended(struct machine *machine)
+{
+    pthread_mutex_lock(&machine->end_lock);
+    bool ended = machine->ended;
+    pthread_mutex_unlock(&machine->end_lock);
+    return ended;
 }
 
 void machine_get_status(const struct machine *machine, bool statistics, struct status *status)

@@ -53,10 +53,11 @@ int machine_load(struct machine *machine, const struct machine_boot *boot, struc
 /* Starts the vCPU threads, which wait for machine_resume. 0, or -1 with err. */
 int machine_start(struct machine *machine, struct error *err);
 
-/* Ends the machine: the first call's reason counts, and loop_run returns. `detail` is copied. Any thread. */
+/* Ends the machine: the first call's reason counts, and loop_run returns when no vCPU runs any more (until
+ * then the loop serves them). `detail` is copied. Any thread. */
 void machine_end(struct machine *machine, enum end_reason reason, const char *detail);
 
-/* Stops and joins all vCPUs. From the loop's thread, after loop_run. */
+/* Joins all vCPUs. From the loop's thread, after loop_run. */
 void machine_stop(struct machine *machine);
 
 /* Notes that the agent is up, for the statistics. Any thread; the first call counts. */
@@ -67,11 +68,15 @@ void machine_get_status(const struct machine *machine, bool statistics, struct s
 
 /* Lets the guest run: after machine_start, and after machine_pause. From the loop's thread. */
 void machine_resume(struct machine *machine);
-/* Stops all vCPUs between two instructions and all devices between two requests. From the loop's thread. */
-void machine_pause(struct machine *machine);
+/* Stops all vCPUs between two instructions and then all devices between two requests, and calls done(arg) in
+ * the loop's thread. Not waited for here: a vCPU may itself be waiting for the loop. From the loop's thread;
+ * done is not called when the machine ends first. -EBUSY while another pause is under way, or the machine is
+ * paused. */
+int machine_pause(struct machine *machine, void (*done)(void *arg), void *arg);
 
 /* The state of vCPUs, interrupt controller and devices, not of memory. Paused. 0 or -errno. Restore wants a
- * machine made with the same configuration and devices that has not been started. */
+ * machine made with the same configuration and devices whose guest has not run: -EINVAL where it differs,
+ * -EPROTO for a broken stream. */
 int machine_save(struct machine *machine, struct snapshot_writer *writer);
 int machine_restore(struct machine *machine, struct snapshot_reader *reader);
 

@@ -37,7 +37,9 @@ struct machine {
     struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
     unsigned slots; /* populated */
 
-    bool paused; /* devices too; a machine that has only been started is not */
+    bool paused; /* devices too; a machine that has only been started is not. The loop's thread only */
+    void (*pause_done)(void *arg); /* of the pause under way, or NULL. The loop's thread only */
+    void *pause_arg;
 
     uint64_t start_us, run_us; /* CLOCK_MONOTONIC; run_us is 0 until the first resume */
     atomic_bool hello_seen;
@@ -52,7 +54,12 @@ struct machine {
 
 uint64_t machine_now_us(void);
 
+bool machine_has_ended(struct machine *machine);
+
 /* Makes every vCPU look at the gate. */
 void machine_kick_all(struct machine *machine);
+
+/* The gate's all_standing: goes on with a pause or an end in the loop's thread. */
+void machine_all_standing(void *arg);
 
 #endif

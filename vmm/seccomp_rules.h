@@ -79,6 +79,7 @@ static const struct seccomp_rule rules_io[] = {
     IOCTL(KVM_GET_VCPU_EVENTS, "saving vCPUs"),
     IOCTL(KVM_GET_MP_STATE, "saving vCPUs"),
     IOCTL(KVM_GET_TSC_KHZ, "saving vCPUs"),
+    IOCTL(KVM_GET_MSR_INDEX_LIST, "saving vCPUs"),
     IOCTL(KVM_GET_CLOCK, "saving the machine"),
     IOCTL(KVM_KVMCLOCK_CTRL, "telling the guest that it was paused"),
     CALL(close, "vsock connections, and files when the file server is reset"),

@@ -82,9 +82,9 @@ void vcpu_fini(struct vcpu *vcpu)
     fd_close(&vcpu->fd);
 }
 
-void vcpu_gate_init(struct vcpu_gate *gate)
+void vcpu_gate_init(struct vcpu_gate *gate, void (*all_standing)(void *arg), void *arg)
 {
-    *gate = (struct vcpu_gate){.wanted = VCPU_PAUSE};
+    *gate = (struct vcpu_gate){.wanted = VCPU_PAUSE, .all_standing = all_standing, .arg = arg};
     pthread_mutex_init(&gate->lock, NULL);
     pthread_cond_init(&gate->changed, NULL);
 }
@@ -92,28 +92,36 @@ void vcpu_gate_init(struct vcpu_gate *gate)
 void vcpu_gate_set(struct vcpu_gate *gate, enum vcpu_wanted wanted)
 {
     pthread_mutex_lock(&gate->lock);
-    if (atomic_load(&gate->wanted) != VCPU_STOP) /* which is for good */
+    if (atomic_load(&gate->wanted) != VCPU_STOP)
         atomic_store(&gate->wanted, wanted);
     pthread_cond_broadcast(&gate->changed);
     pthread_mutex_unlock(&gate->lock);
 }
 
-void vcpu_gate_wait_all(struct vcpu_gate *gate, unsigned count)
+bool vcpu_gate_all_standing(struct vcpu_gate *gate)
 {
     pthread_mutex_lock(&gate->lock);
-    while (gate->waiting < count)
-        pthread_cond_wait(&gate->changed, &gate->lock);
+    bool all = gate->standing == gate->members;
     pthread_mutex_unlock(&gate->lock);
+    return all;
+}
+
+static void gate_stand(struct vcpu_gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    bool last = ++gate->standing == gate->members;
+    pthread_mutex_unlock(&gate->lock);
+    if (last)
+        gate->all_standing(gate->arg);
 }
 
 static void gate_wait(struct vcpu_gate *gate)
 {
+    gate_stand(gate);
     pthread_mutex_lock(&gate->lock);
-    gate->waiting++;
-    pthread_cond_broadcast(&gate->changed);
     while (atomic_load(&gate->wanted) == VCPU_PAUSE)
         pthread_cond_wait(&gate->changed, &gate->lock);
-    gate->waiting--;
+    gate->standing--;
     pthread_mutex_unlock(&gate->lock);
 }
 
@@ -261,21 +269,14 @@ static bool handle_run_error(struct vcpu *vcpu, int error)
     return false;
 }
 
-static void *vcpu_thread(void *arg)
+static void vcpu_loop(struct vcpu *vcpu)
 {
-    struct vcpu *vcpu = arg;
-    const struct vcpu_host *host = vcpu->host;
-    int rc = host->thread_start(host->thread_start_arg, vcpu->index);
-    if (rc < 0) {
-        log_err("vcpu=%u thread could not be confined: %s", vcpu->index, strerror(-rc));
-        host->end(host->end_arg, END_VMM_ERROR, "a vCPU thread could not be confined");
-        return NULL;
-    }
+    struct vcpu_gate *gate = vcpu->host->gate;
     for (bool go_on = true; go_on;) {
         __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-        int wanted = atomic_load(&host->gate->wanted);
+        int wanted = atomic_load(&gate->wanted);
         if (wanted == VCPU_STOP)
-            break;
+            return;
         /* KVM finishes the access of the last exit only in the next KVM_RUN: enter once more, then pause. */
         if (wanted == VCPU_PAUSE)
             __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -284,6 +285,20 @@ static void *vcpu_thread(void *arg)
         else
             go_on = handle_run_error(vcpu, errno);
     }
+}
+
+static void *vcpu_thread(void *arg)
+{
+    struct vcpu *vcpu = arg;
+    const struct vcpu_host *host = vcpu->host;
+    int rc = host->thread_start(host->thread_start_arg, vcpu->index);
+    if (rc < 0) {
+        log_err("vcpu=%u thread could not be confined: %s", vcpu->index, strerror(-rc));
+        host->end(host->end_arg, END_VMM_ERROR, "a vCPU thread could not be confined");
+    } else {
+        vcpu_loop(vcpu);
+    }
+    gate_stand(host->gate);
     return NULL;
 }
 
@@ -291,12 +306,16 @@ int vcpu_start(struct vcpu *vcpu)
 {
     pthread_attr_t attributes;
     int rc = pthread_attr_init(&attributes);
-    if (rc == 0) {
-        pthread_attr_setstacksize(&attributes, STACK_BYTES);
-        rc = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
-        pthread_attr_destroy(&attributes);
-    }
+    if (rc != 0)
+        return -rc;
+    struct vcpu_gate *gate = vcpu->host->gate;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_mutex_lock(&gate->lock); /* the thread counts itself among the members */
+    rc = pthread_create(&vcpu->thread, &attributes, vcpu_thread, vcpu);
     vcpu->started = rc == 0;
+    gate->members += vcpu->started;
+    pthread_mutex_unlock(&gate->lock);
+    pthread_attr_destroy(&attributes);
     return -rc;
 }
 

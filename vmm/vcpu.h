@@ -16,18 +16,26 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+
+struct snapshot_reader;
+struct snapshot_writer;
 
 /* The signal that takes a vCPU thread out of KVM_RUN. */
 #define VCPU_KICK_SIGNAL SIGUSR1
 
 enum vcpu_wanted { VCPU_RUN, VCPU_PAUSE, VCPU_STOP };
 
-/* What all vCPUs wait at between two runs. */
+/* What all vCPUs wait at between two runs. A vCPU stands when it waits here or its thread has ended. */
 struct vcpu_gate {
     atomic_int wanted; /* enum vcpu_wanted */
-    pthread_mutex_t lock;
+    /* The last running vCPU has come to stand. From its thread, without the lock. */
+    void (*all_standing)(void *arg);
+    void *arg;
+    pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
-    unsigned waiting; /* vCPUs that stand at the gate, under the lock */
+    unsigned members; /* threads started */
+    unsigned standing;
 };
 
 /* What a vCPU needs of its machine. Constant while it runs. */
@@ -73,13 +81,20 @@ void vcpu_kick(struct vcpu *vcpu);
 void vcpu_join(struct vcpu *vcpu);
 
 /* Closed at first: VCPU_PAUSE. */
-void vcpu_gate_init(struct vcpu_gate *gate);
-/* Sets what is wanted and wakes those who wait; the caller kicks those who run. */
+void vcpu_gate_init(struct vcpu_gate *gate, void (*all_standing)(void *arg), void *arg);
+/* Sets what is wanted and wakes those who wait; the caller kicks those who run. VCPU_STOP is for good. Any
+ * thread. */
 void vcpu_gate_set(struct vcpu_gate *gate, enum vcpu_wanted wanted);
-/* Waits until `count` vCPUs stand at the gate. */
-void vcpu_gate_wait_all(struct vcpu_gate *gate, unsigned count);
+/* Whether no vCPU runs. True when there is none. */
+bool vcpu_gate_all_standing(struct vcpu_gate *gate);
 
-/* Writes registers and the code around RIP to the log. From the vCPU's thread, or while it does not run. */
+/* The vCPU's whole state; `msrs` lists what KVM says is to be saved (kvm_msr_list_new). While it does not
+ * run: paused, or not started. Restore wants a vCPU with the same CPUID. 0 or -errno: -EPROTO for a broken
+ * stream. */
+int vcpu_save(const struct vcpu *vcpu, const struct kvm_msr_list *msrs, struct snapshot_writer *writer);
+int vcpu_restore(const struct vcpu *vcpu, struct snapshot_reader *reader);
+
+/* Writes the registers to the log. From the vCPU's thread, or while it does not run. */
 void vcpu_log_registers(const struct vcpu *vcpu);
 
 #endif
