@@ -30,7 +30,7 @@
 enum { STATUS_TIMEOUT = 124, STATUS_TESTBED = 125 };
 
 /* A beat that stays away this long is a dead guest, however slow the machine is. */
-enum { BEAT_LOST_S = 30, BOOT_S = 90 };
+enum { BEAT_LOST_S = 60, BOOT_S = 180 };
 
 /* CPU time per second of stall below which the testbed counts as idle: its own timers and heartbeat stay
  * under it. */
