@@ -196,7 +196,7 @@ static int request_parse(struct connection *connection, const json_t *frame, con
         json_get_object(frame, "", "params", params, err) < 0)
         return -1;
     if (connection->request_count >= REQUESTS_MAX)
-        return error_set(err, EAGAIN, "more than %d requests are unanswered", REQUESTS_MAX);
+        return error_say(err, EAGAIN, "more than %d requests are unanswered", REQUESTS_MAX);
     return 0;
 }
 
@@ -253,7 +253,7 @@ static int connection_handle_first(struct connection *connection, const json_t *
         json_require(json_get_string(frame, "", "open", &open, err), "", "open", err) < 0)
         return -1;
     if (version != PROTOCOL_VERSION)
-        return error_set(err, EPROTONOSUPPORT, "husk: version %lld, this agent speaks %d", (long long)version,
+        return error_say(err, EPROTONOSUPPORT, "husk: version %lld, this agent speaks %d", (long long)version,
                          PROTOCOL_VERSION);
     if (strcmp(open, "stream") == 0)
         return connection_become_stream(connection, frame, err);

@@ -150,7 +150,7 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
         json_get_bool(params, "", "owner", &owner, err) < 0)
         return -1;
     if (sandbox_find(sandbox, id))
-        return error_set(err, EEXIST, "container %s", id);
+        return error_say(err, EEXIST, "container %s exists already", id);
     struct container *container = container_new(sandbox, id, params, err);
     if (!container)
         return -1;
@@ -184,9 +184,9 @@ static int container_make_room(struct container *container, const char *name, st
             container_remove_process(container, at);
     }
     if (container_find_process(container, name))
-        return error_set(err, EEXIST, "process %s", name);
+        return error_say(err, EEXIST, "process %s exists already", name);
     if (container->process_count >= PROCESSES_MAX)
-        return error_set(err, EAGAIN, "container %s has %d processes", container->id, PROCESSES_MAX);
+        return error_say(err, EAGAIN, "container %s has %d processes", container->id, PROCESSES_MAX);
     return 0;
 }
 
@@ -204,7 +204,7 @@ int container_add_process(struct container *container, const json_t *params, str
     /* Into a created container too, as runc allows: its namespaces are there. */
     if (container->removing ||
         (container->init->state != PROCESS_RUNNING && container->init->state != PROCESS_CREATED))
-        return error_set(err, 0, "container %s is not running", container->id);
+        return error_say(err, ESRCH, "container %s is not running", container->id);
     if (container_make_room(container, name, err))
         return -1;
     struct spec_process own;
@@ -254,9 +254,9 @@ const char *container_status(const struct container *container)
 int container_delete(struct container *container, bool force, struct request *request, struct error *err)
 {
     if (container->delete_request)
-        return error_set(err, EBUSY, "container %s is being deleted", container->id);
+        return error_say(err, EBUSY, "container %s is being deleted", container->id);
     if (!force && container->init->state != PROCESS_ENDED)
-        return error_set(err, EBUSY, "container %s is %s", container->id, container_status(container));
+        return error_say(err, EBUSY, "container %s is %s", container->id, container_status(container));
     container->delete_request = request;
     container_abandon(container);
     return 0;

@@ -140,14 +140,10 @@ static int copy_directory(int from_fd, int to_fd, dev_t device, unsigned depth, 
 int copy_up(int from_fd, int to_fd, struct error *err)
 {
     struct stat status;
+    /* Both came as O_PATH. */
     cleanup_fd int from = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (from < 0 || fstat(from, &status) < 0)
+    cleanup_fd int to = openat(to_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (from < 0 || to < 0 || fstat(from, &status) < 0)
         return error_set(err, errno, "open directory");
-    if (copy_directory(from, to_fd, status.st_dev, 0, err))
-        return -1;
-    /* The covered directory's own owner and mode, unless options of the mount said otherwise: those came
-     * first and have left their mark in the new root directory already, so only the owner is taken over. */
-    if (fchown(to_fd, status.st_uid, status.st_gid) < 0)
-        return error_set(err, errno, "owner");
-    return 0;
+    return copy_directory(from, to, status.st_dev, 0, err);
 }

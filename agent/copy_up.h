@@ -6,9 +6,9 @@
 
 #include "common/error.h"
 
-/* Copies the tree below the directory from_fd (O_PATH) into the directory to_fd: directories, regular files,
- * symbolic links, devices and pipes, with owner, mode, times and extended attributes. Mount points below it
- * are not entered. 0 or -1 with the file's name in err. */
+/* Copies what is in the directory from_fd into the directory to_fd (O_PATH will do for both): directories,
+ * regular files, symbolic links, devices and pipes, with owner, mode, times and extended attributes. Mount
+ * points below it are not entered. 0 or -1 with the file's name in err. */
 int copy_up(int from_fd, int to_fd, struct error *err);
 
 #endif

@@ -107,6 +107,22 @@ static const char *filesystem_type(const char *type)
     return strcmp(type, "cgroup") == 0 ? "cgroup2" : type;
 }
 
+/* A tmpfs that is given no mode of its own looks like the directory it covers, as with runc and crun. */
+static int tmpfs_take_mode(const struct spec_mount *mount, int root_fd, int mount_fd)
+{
+    struct stat status;
+    if (strcmp(mount->type, "tmpfs") != 0)
+        return 0;
+    for (const char **option = mount->data; option && *option; option++) {
+        if (strncmp(*option, "mode=", 5) == 0)
+            return 0;
+    }
+    cleanup_fd int covered = resolve_open(root_fd, mount->destination, O_PATH | O_DIRECTORY);
+    if (covered < 0 || fstat(covered, &status) < 0)
+        return 0; /* to be made; an error shows when it is opened to be mounted on */
+    return fchmodat(mount_fd, ".", status.st_mode & 07777, 0) < 0 ? -errno : 0;
+}
+
 static int place_open(const struct spec_mount *mount, int root_fd, int mount_fd, struct error *err)
 {
     struct stat status;
@@ -126,13 +142,16 @@ int mounts_apply(const struct spec_mount *mount, int root_fd, int shared_fd, con
                                                                   (const char *const *)mount->data, err);
     if (mount_fd < 0)
         return -1;
+    int failed = tmpfs_take_mode(mount, root_fd, mount_fd);
+    if (failed)
+        return error_set(err, -failed, "mode");
     cleanup_fd int place_fd = place_open(mount, root_fd, mount_fd, err);
     if (place_fd < 0)
         return -1;
     if (mount->copy_up && copy_up(place_fd, mount_fd, err))
         return error_wrap(err, "tmpcopyup");
-    int failed = mounts_set_attributes(mount_fd, AT_RECURSIVE, attributes->recursive_set,
-                                       attributes->recursive_clear, 0);
+    failed = mounts_set_attributes(mount_fd, AT_RECURSIVE, attributes->recursive_set,
+                                   attributes->recursive_clear, 0);
     if (!failed)
         failed = mounts_set_attributes(mount_fd, 0, attributes->set, attributes->clear, 0);
     if (failed)

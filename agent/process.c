@@ -209,7 +209,7 @@ void process_free(struct process *process)
 {
     struct error gone;
     struct request *request;
-    error_set(&gone, ESRCH, "process %s is no more", process->name);
+    error_say(&gone, ESRCH, "process %s is no more", process->name);
     process_close_sync(process);
     if (process->create_request)
         request_fail(process->create_request, process->failure.code ? &process->failure : &gone);
@@ -229,7 +229,7 @@ void process_free(struct process *process)
 int process_start(struct process *process, struct request *request, struct error *err)
 {
     if (process->state != PROCESS_CREATED || process->start_request)
-        return error_set(err, EBUSY, "process %s has been started", process->name);
+        return error_say(err, EBUSY, "process %s has been started", process->name);
     int failed = sync_send(process->sync.fd, SYNC_START, NULL, -1);
     if (failed)
         return error_set(err, -failed, "start process %s", process->name);
@@ -257,7 +257,7 @@ void process_reaped(struct process *process, int wait_status)
         ;
     process_close_sync(process);
     if (process->state == PROCESS_SETTING_UP && !process->failure.code)
-        error_set(&process->failure, 0, "process %s ended before it was set up (wait status 0x%x)",
+        error_say(&process->failure, EIO, "process %s ended before it was set up (wait status 0x%x)",
                   process->name, (unsigned)wait_status);
     process->state = PROCESS_ENDED;
     process->pid = 0;

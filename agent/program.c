@@ -41,10 +41,7 @@ static int program_check(const char *path)
 /* Errors without the C library's own wording, which differs from Go's in its capitals. */
 static int program_error(struct error *err, int code, const char *name, const char *what)
 {
-    error_set(err, 0, "exec: \"%s\": %s", name, what);
-    if (err)
-        err->code = code;
-    return -1;
+    return error_say(err, code, "exec: \"%s\": %s", name, what);
 }
 
 static int program_find_in(const char *directories, const char *name, char path[PATH_MAX])

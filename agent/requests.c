@@ -25,11 +25,8 @@ static struct container *params_container(struct sandbox *sandbox, const json_t 
     if (json_require(json_get_string(params, "", "container", &id, err), "", "container", err) < 0)
         return NULL;
     struct container *container = sandbox_find(sandbox, id);
-    if (!container) {
-        error_set(err, 0, "container %.*s does not exist", CONTAINER_ID_MAX, id);
-        if (err)
-            err->code = ENOENT;
-    }
+    if (!container)
+        error_say(err, ENOENT, "container %.*s does not exist", CONTAINER_ID_MAX, id);
     return container;
 }
 
@@ -40,12 +37,9 @@ static struct process *params_process(struct sandbox *sandbox, const json_t *par
     if (!container || json_get_string(params, "", "process", &name, err) < 0)
         return NULL;
     struct process *process = container_find_process(container, name);
-    if (!process) {
-        error_set(err, 0, "process %.*s of container %s does not exist", PROCESS_NAME_MAX, name,
+    if (!process)
+        error_say(err, ENOENT, "process %.*s of container %s does not exist", PROCESS_NAME_MAX, name,
                   container->id);
-        if (err)
-            err->code = ENOENT;
-    }
     return process;
 }
 
@@ -99,12 +93,8 @@ static int handle_kill(struct sandbox *sandbox, struct request *request, const j
         return -1;
     int failed =
         all ? cgroup_kill(&process->container->cgroup, (int)signal) : process_signal(process, (int)signal);
-    if (failed == -ESRCH) {
-        error_set(err, 0, "container not running");
-        if (err)
-            err->code = ESRCH;
-        return -1;
-    }
+    if (failed == -ESRCH)
+        return error_say(err, ESRCH, "container not running"); /* callers look for these words */
     if (failed)
         return error_set(err, -failed, "signal %d", (int)signal);
     request_succeed(request, NULL);

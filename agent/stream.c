@@ -224,7 +224,7 @@ static void stream_ready(struct watch *watch, uint32_t events)
 int stream_connect(struct stream *stream, int remote_fd, struct error *err)
 {
     if (stream->remote.watch.fd >= 0 || stream->in.buffer || stream->out.buffer)
-        return error_set(err, EBUSY, "stream %s was opened before", stream_names[stream->kind]);
+        return error_say(err, EBUSY, "stream %s was opened before", stream_names[stream->kind]);
     if ((stream->in.active && !(stream->in.buffer = malloc(FLOW_BYTES))) ||
         (stream->out.active && !(stream->out.buffer = malloc(FLOW_BYTES))))
         return error_set(err, ENOMEM, "stream %s", stream_names[stream->kind]);

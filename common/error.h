@@ -22,6 +22,10 @@ struct error {
  * Returns -1, so that a caller can `return error_set(...)`. */
 int error_set(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* As error_set, for a text that says it all: the errno value is stored (never 0) and nothing is added.
+ * Returns -1. */
+int error_say(struct error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* Puts the formatted text and ": " in front of a filled error. What does not fit is cut at the end. Returns
  * -1. */
 int error_wrap(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
