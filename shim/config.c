@@ -144,7 +144,7 @@ static int config_set_defaults(struct config *config, struct error *err)
         .vcpus = 1,
         .memory_mib = 1024,
         .fs_cache = strdup("auto"),
-        .agent_timeout_s = 30,
+        .agent_timeout_s = 60,
         .stop_timeout_s = 10,
     };
     if (!config->vmm || !config->kernel || !config->initramfs || !config->fs_cache)
