@@ -8,5 +8,4 @@ fails_with '[Nn]o such file or directory|executable file not found' in_guest no-
 fails_with '[Nn]o such file or directory|executable file not found' in_guest /no/such/program
 fails_with '[Pp]ermission denied' in_guest /srv/not-executable
 fails_with '[Nn]o such file or directory' in_guest /srv/no-interpreter
-guest_config='| .process.cwd = "/no/such/directory"' fails_with '[Nn]o such file or directory' in_guest true
 rm "$rootfs/srv/not-executable" "$rootfs/srv/no-interpreter"

@@ -3,7 +3,7 @@
 . "${0%/*}/lib.sh"
 
 bundle_make "$bundle" '.process.args = ["true"]'
-for id in '' . .. ../x a/b /abs 'a b' $'a\nb' 'ä' "$(printf 'x%.0s' {1..1100})"; do
+for id in '' . .. ../x a/b /abs 'a b' $'a\nb' 'ä' "$(printf 'x%.0s' {1..200})"; do
   fails_with 'ID|id' husk create --bundle "$bundle" "$id"
   fails_with 'ID|id|does not exist' husk state "$id"
   fails_with 'ID|id|does not exist' husk delete "$id"
