@@ -43,6 +43,17 @@ static int set_scheduler(const struct spec_process *process)
     return syscall(SYS_sched_setattr, 0, &attr, 0) < 0 ? -errno : 0;
 }
 
+/* The agent has many files open and a limit of its own, which is nothing for others to inherit. */
+static int limit_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return -1;
+    files.rlim_max = files.rlim_max < NOFILE_HARD ? files.rlim_max : NOFILE_HARD;
+    files.rlim_cur = files.rlim_max < NOFILE_SOFT ? files.rlim_max : NOFILE_SOFT;
+    return setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int credentials_set_limits(const struct spec_process *process, struct error *err)
 {
     int failed;
@@ -52,9 +63,7 @@ int credentials_set_limits(const struct spec_process *process, struct error *err
         return error_set(err, -failed, "process.scheduler");
     if (process->io_priority >= 0 && syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, process->io_priority) < 0)
         return error_set(err, errno, "process.ioPriority");
-    /* The agent's own limit of open files is its own affair. */
-    const struct rlimit files = {.rlim_cur = NOFILE_SOFT, .rlim_max = NOFILE_HARD};
-    if (!process->rlimits[RLIMIT_NOFILE].given && setrlimit(RLIMIT_NOFILE, &files) < 0)
+    if (!process->rlimits[RLIMIT_NOFILE].given && limit_files() < 0)
         return error_set(err, errno, "limit of open files");
     for (int resource = 0; resource < SPEC_RLIMITS; resource++) {
         const struct spec_rlimit *rlimit = &process->rlimits[resource];

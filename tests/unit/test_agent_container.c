@@ -1,0 +1,380 @@
+/*
+ * Tests of the agent's containers on this machine's own kernel: launch.c, rootfs.c, mounts.c, process.c,
+ * container.c, cgroup.c. The shared tree holds this machine's root, read-only, in a mount namespace of the
+ * test's own. Skipped (77) where that, or cgroup version 2, can't be had.
+ */
+#include "agent_fixture.h"
+
+#include "agent/cgroup.h"
+#include "agent/rootfs.h"
+#include "common/fd.h"
+#include "common/json.h"
+#include "protocol/protocol.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define OUTPUT_MAX 65536
+#define EXIT_SKIP  77
+
+/* What `runc spec` writes, in short. */
+static const char config_base[] =
+    "{\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"boxed\",\"process\":{\"args\":["
+    "\"true\"],"
+    "\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0},\"env\":[\"PATH=/usr/bin:/bin\"],\"capabilities\":"
+    "{\"bounding\":[\"CAP_KILL\"],\"effective\":[\"CAP_KILL\"],\"permitted\":[\"CAP_KILL\"]},"
+    "\"noNewPrivileges\":true},\"mounts\":["
+    "{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\",\"options\":[\"nosuid\",\"noexec\"]},"
+    "{\"destination\":\"/"
+    "dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\",\"options\":[\"nosuid\",\"mode=755\"]},"
+    "{\"destination\":\"/dev/"
+    "pts\",\"type\":\"devpts\",\"source\":\"devpts\",\"options\":[\"ptmxmode=0666\"]},"
+    "{\"destination\":\"/tmp\",\"type\":\"tmpfs\",\"source\":\"t\",\"options\":[\"size=1m\"]}],"
+    "\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"}"
+    "],"
+    "\"maskedPaths\":[\"/proc/keys\",\"/proc/acpi\",\"/nowhere\"],\"readonlyPaths\":[\"/proc/sys\"]}}";
+
+struct outcome {
+    char out[OUTPUT_MAX], err[OUTPUT_MAX];
+    int status, signal;
+};
+
+static json_t *config_for_shell(const char *script)
+{
+    json_t *config = json_loads(config_base, 0, NULL);
+    json_t *args = json_pack("[s, s, s]", "sh", "-c", script);
+    json_object_set_new(json_object_get(config, "process"), "args", args);
+    return config;
+}
+
+static json_t *create_params(const char *id, json_t *config)
+{
+    json_t *create = json_pack("{s:s, s:O, s:s}", "container", id, "spec", config, "root", "rootfs");
+    if (json_array_size(json_object_get(config, "mounts")) > 4)
+        json_object_set_new(create, "mounts", json_pack("{s:s}", "4", "volume"));
+    json_decref(config);
+    return create;
+}
+
+static json_t *params(const char *id)
+{
+    return json_pack("{s:s}", "container", id);
+}
+
+static void take_status(json_t *result, struct outcome *outcome)
+{
+    json_t *status = json_object_get(result, "status");
+    outcome->status = status ? (int)json_integer_value(status) : -1;
+    outcome->signal = (int)json_integer_value(json_object_get(result, "signal"));
+    json_decref(result);
+}
+
+/* Runs a container to its end and deletes it. */
+static void run_config(struct agent_fixture *fixture, json_t *config, const char *input,
+                       struct outcome *outcome)
+{
+    json_decref(agent_call(fixture, "container.create", create_params("c", config)));
+    int in = agent_open_stream(fixture, "c", "init", "stdin");
+    cleanup_fd int out = agent_open_stream(fixture, "c", "init", "stdout");
+    cleanup_fd int err = agent_open_stream(fixture, "c", "init", "stderr");
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    assert_int_equal(send(in, input, strlen(input), 0), (int)strlen(input));
+    close(in);
+    agent_read_all(fixture, out, outcome->out, OUTPUT_MAX);
+    agent_read_all(fixture, err, outcome->err, OUTPUT_MAX);
+    take_status(agent_call(fixture, "process.wait", params("c")), outcome);
+    json_decref(agent_call(fixture, "container.delete", params("c")));
+}
+
+static void run_shell(struct agent_fixture *fixture, const char *script, const char *input,
+                      struct outcome *outcome)
+{
+    run_config(fixture, config_for_shell(script), input, outcome);
+}
+
+/* The outcome is too large for some stacks and every test needs one. */
+static struct outcome outcome;
+
+static void streams_and_exit_status_come_through(void **state)
+{
+    run_shell(*state, "cat; echo to-err >&2; exit 42", "through stdin\n", &outcome);
+    assert_string_equal(outcome.out, "through stdin\n");
+    assert_string_equal(outcome.err, "to-err\n");
+    assert_int_equal(outcome.status, 42);
+}
+
+static void a_container_is_boxed(void **state)
+{
+    run_shell(*state,
+              "hostname; echo $$; ls /proc | grep -c '^[0-9]'; ls " SHARED_DIR
+              " 2>&1; ls -l /proc/self/fd | wc -l",
+              "", &outcome);
+    char *line = strtok(outcome.out, "\n");
+    assert_string_equal(line, "boxed");
+    assert_string_equal(strtok(NULL, "\n"), "1");                /* its own pid namespace */
+    assert_string_equal(strtok(NULL, "\n"), "3");                /* sh, ls and grep */
+    assert_non_null(strstr(strtok(NULL, "\n"), "No such file")); /* nothing of the agent's mounts */
+    assert_string_equal(strtok(NULL, "\n"), "5");                /* 0, 1, 2 and ls's own */
+}
+
+static void credentials_are_as_given(void **state)
+{
+    json_t *config = config_for_shell("id; umask; pwd; grep -E 'Cap(Prm|Bnd)|NoNewPrivs' /proc/self/status");
+    json_t *process = json_object_get(config, "process");
+    json_object_set_new(process, "cwd", json_string("/tmp"));
+    json_object_set_new(
+        process, "user",
+        json_pack("{s:i, s:i, s:[i], s:i}", "uid", 1234, "gid", 1235, "additionalGids", 1236, "umask", 077));
+    run_config(*state, config, "", &outcome);
+    assert_non_null(strstr(outcome.out, "uid=1234 gid=1235 groups=1235,1236"));
+    assert_non_null(strstr(outcome.out, "\n0077\n/tmp\n"));
+    assert_non_null(strstr(outcome.out, "CapPrm:\t0000000000000000")); /* no ambient set: lost by exec */
+    assert_non_null(strstr(outcome.out, "CapBnd:\t0000000000000020"));
+    assert_non_null(strstr(outcome.out, "NoNewPrivs:\t1"));
+}
+
+static void paths_are_masked_and_the_root_is_read_only(void **state)
+{
+    run_shell(*state,
+              "wc -c < /proc/keys; touch /x 2>&1; echo 1 > /proc/sys/kernel/shmmni; echo w > /tmp/f && "
+              "cat /tmp/f",
+              "", &outcome);
+    assert_int_equal(strncmp(outcome.out, "0\n", 2), 0);
+    assert_non_null(strstr(outcome.out, "Read-only file system"));
+    assert_non_null(strstr(outcome.err, "Read-only file system"));
+    assert_non_null(strstr(outcome.out, "w\n"));
+}
+
+static void bind_mounts_come_from_the_shared_tree(void **state)
+{
+    json_t *config = config_for_shell("cat /tmp/v/note; touch /tmp/v/x 2>&1");
+    json_array_append_new(json_object_get(config, "mounts"),
+                          json_pack("{s:s, s:s, s:s, s:[s, s]}", "destination", "/tmp/v", "type", "bind",
+                                    "source", "/on/the/host", "options", "bind", "ro"));
+    run_config(*state, config, "", &outcome);
+    assert_int_equal(strncmp(outcome.out, "noted\n", 6), 0);
+    assert_non_null(strstr(outcome.out, "Read-only file system"));
+}
+
+static void default_devices_work(void **state)
+{
+    run_shell(*state,
+              "head -c 4 /dev/zero | wc -c; echo x > /dev/null; test -c /dev/tty -a -L /dev/fd && echo ok",
+              "", &outcome);
+    assert_string_equal(outcome.out, "4\nok\n");
+}
+
+static void a_filter_is_loaded(void **state)
+{
+    json_t *config = config_for_shell("mkdir /tmp/d 2>&1");
+    json_t *filter =
+        json_loads("{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],"
+                   "\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":28}]}",
+                   0, NULL);
+    json_object_set_new(json_object_get(config, "linux"), "seccomp", filter);
+    run_config(*state, config, "", &outcome);
+    assert_non_null(strstr(outcome.out, "No space left on device"));
+}
+
+static void expect_create_error(struct agent_fixture *fixture, json_t *config, const char *words)
+{
+    char text[1024];
+    agent_call_error(fixture, "container.create", create_params("c", config), text, sizeof(text));
+    if (!strstr(text, words))
+        fail_msg("'%s' lacks '%s'", text, words);
+    assert_true(LIST_EMPTY(&fixture->sandbox.containers)); /* and nothing is left */
+}
+
+static void what_fails_before_the_program_is_an_error_of_create(void **state)
+{
+    json_t *config = json_loads(config_base, 0, NULL);
+    json_object_set_new(json_object_get(config, "process"), "args", json_pack("[s]", "no-such-program"));
+    expect_create_error(*state, config, "exec: \"no-such-program\": executable file not found in $PATH");
+    config = json_loads(config_base, 0, NULL);
+    json_object_set_new(json_object_get(config, "process"), "args", json_pack("[s]", "/no/such"));
+    expect_create_error(*state, config, "no such file or directory");
+    config = json_loads(config_base, 0, NULL);
+    json_object_set_new(json_object_get(config, "process"), "args", json_pack("[s]", "/etc/passwd"));
+    expect_create_error(*state, config, "permission denied");
+    config = config_for_shell("true");
+    json_object_set_new(json_object_get(config, "process"), "cwd", json_string("/etc/passwd"));
+    expect_create_error(*state, config, "process.cwd");
+    config = config_for_shell("true");
+    json_array_append_new(json_object_get(config, "mounts"),
+                          json_pack("{s:s, s:s}", "destination", "/tmp", "type", "nofs"));
+    expect_create_error(*state, config, "mounts[4]: nofs on /tmp");
+}
+
+static void signals_end_a_container(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_decref(
+        agent_call(fixture, "container.create", create_params("c", config_for_shell("exec sleep 1000"))));
+    assert_int_equal(agent_call_error(fixture, "container.delete", params("c"), NULL, 0), EBUSY);
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    assert_int_equal(agent_call_error(fixture, "container.start", params("c"), NULL, 0), EBUSY);
+    json_decref(
+        agent_call(fixture, "container.kill", json_pack("{s:s, s:i}", "container", "c", "signal", SIGKILL)));
+    take_status(agent_call(fixture, "process.wait", params("c")), &outcome);
+    assert_int_equal(outcome.signal, SIGKILL);
+    assert_int_equal(agent_call_error(fixture, "container.kill",
+                                      json_pack("{s:s, s:i}", "container", "c", "signal", SIGTERM), NULL, 0),
+                     ESRCH);
+    cleanup_json json_t *stopped = agent_call(fixture, "container.state", params("c"));
+    assert_string_equal(json_string_value(json_object_get(stopped, "status")), "stopped");
+    json_decref(agent_call(fixture, "container.delete", params("c")));
+}
+
+static void without_a_pid_namespace_orphans_end_with_the_init(void **state)
+{
+    json_t *config = config_for_shell("sleep 1000 & sleep 1000 & exit 5");
+    json_array_remove(json_object_get(json_object_get(config, "linux"), "namespaces"), 1);
+    run_config(*state, config, "", &outcome); /* delete would wait for ever for a cgroup that is not empty */
+    assert_int_equal(outcome.status, 5);
+}
+
+static void a_further_process_joins_and_has_its_own_streams(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_decref(
+        agent_call(fixture, "container.create", create_params("c", config_for_shell("exec sleep 1000"))));
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    for (int round = 0; round < 2; round++) { /* the name is free again */
+        json_t *process = json_pack("{s:[s, s, s], s:s, s:[s]}", "args", "sh", "-c",
+                                    "hostname; cat; grep CapEff /proc/self/status; cat /proc/1/comm; exit 6",
+                                    "cwd", "/", "env", "PATH=/usr/bin:/bin");
+        json_decref(
+            agent_call(fixture, "process.create",
+                       json_pack("{s:s, s:s, s:o}", "container", "c", "process", "e", "spec", process)));
+        int in = agent_open_stream(fixture, "c", "e", "stdin");
+        cleanup_fd int out = agent_open_stream(fixture, "c", "e", "stdout");
+        json_decref(agent_call(fixture, "container.start",
+                               json_pack("{s:s, s:s}", "container", "c", "process", "e")));
+        assert_int_equal(send(in, "hello\n", 6, 0), 6);
+        close(in);
+        agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
+        assert_string_equal(outcome.out, "boxed\nhello\nCapEff:\t0000000000000000\nsleep\n");
+        take_status(
+            agent_call(fixture, "process.wait", json_pack("{s:s, s:s}", "container", "c", "process", "e")),
+            &outcome);
+        assert_int_equal(outcome.status, 6);
+        int left = agent_open_stream(fixture, "c", "e", "stderr"); /* late, and only for its end */
+        agent_read_all(fixture, left, outcome.err, OUTPUT_MAX);
+        close(left);
+    }
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+}
+
+static void a_terminal_is_the_controlling_one(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_t *config = config_for_shell("tty; stty size < /dev/tty; test -c /dev/console && echo console");
+    json_object_set_new(json_object_get(config, "process"), "terminal", json_true());
+    json_object_set_new(json_object_get(config, "process"), "consoleSize",
+                        json_pack("{s:i, s:i}", "height", 33, "width", 99));
+    json_decref(agent_call(fixture, "container.create", create_params("c", config)));
+    cleanup_fd int terminal = agent_open_stream(fixture, "c", "init", "terminal");
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    agent_read_all(fixture, terminal, outcome.out, OUTPUT_MAX);
+    assert_string_equal(outcome.out, "/dev/pts/0\r\n33 99\r\nconsole\r\n");
+    take_status(agent_call(fixture, "process.wait", params("c")), &outcome);
+    assert_int_equal(outcome.status, 0);
+    json_decref(agent_call(fixture, "container.delete", params("c")));
+}
+
+static bool powered_off(struct agent_fixture *fixture)
+{
+    return fixture->power_offs > 0;
+}
+
+static void the_loss_of_the_owner_ends_container_and_guest(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    int owner = agent_connect(fixture);
+    json_decref(
+        agent_exchange(fixture, owner, json_pack("{s:i, s:s}", "husk", PROTOCOL_VERSION, "open", "control")));
+    json_t *create = create_params("c", config_for_shell("sleep 1000 & exec sleep 1000"));
+    json_object_set_new(create, "owner", json_true());
+    json_decref(agent_exchange(
+        fixture, owner,
+        json_pack("{s:i, s:s, s:o}", "id", 1, "method", "container.create", "params", create)));
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    close(owner);
+    agent_run_until(fixture, powered_off);
+    assert_true(LIST_EMPTY(&fixture->sandbox.containers));
+}
+
+static void a_created_container_can_be_deleted_by_force(void **state)
+{
+    struct agent_fixture *fixture = *state;
+
+    json_decref(agent_call(fixture, "container.create", create_params("c", config_for_shell("true"))));
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+    assert_true(LIST_EMPTY(&fixture->sandbox.containers));
+    assert_int_equal(agent_call_error(fixture, "container.start", params("c"), NULL, 0), ENOENT);
+}
+
+static int write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+    if (!file)
+        return -1;
+    fputs(text, file);
+    return fclose(file);
+}
+
+/* 0, or -1 when this machine can't hold the test. */
+static int prepare_machine(void)
+{
+    if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return -1;
+    if (mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0 || mkdir("/run/husk", 0755) < 0 ||
+        mkdir(SHARED_DIR, 0755) < 0 || mkdir(ROOTFS_ATTACH_DIR, 0755) < 0 ||
+        mkdir(SHARED_DIR "/rootfs", 0755) < 0 || mkdir(SHARED_DIR "/volume", 0755) < 0 ||
+        write_file(SHARED_DIR "/volume/note", "noted\n") < 0 ||
+        mount("/", SHARED_DIR "/rootfs", NULL, MS_BIND, NULL) < 0)
+        return -1;
+    umount2(CGROUP_ROOT, MNT_DETACH);
+    return mount("cgroup2", CGROUP_ROOT, "cgroup2", 0, NULL);
+}
+
+int main(void)
+{
+#define CONTAINER_TEST(name) cmocka_unit_test_setup_teardown(name, agent_fixture_open, agent_fixture_close)
+    const struct CMUnitTest tests[] = {
+        CONTAINER_TEST(streams_and_exit_status_come_through),
+        CONTAINER_TEST(a_container_is_boxed),
+        CONTAINER_TEST(credentials_are_as_given),
+        CONTAINER_TEST(paths_are_masked_and_the_root_is_read_only),
+        CONTAINER_TEST(bind_mounts_come_from_the_shared_tree),
+        CONTAINER_TEST(default_devices_work),
+        CONTAINER_TEST(a_filter_is_loaded),
+        CONTAINER_TEST(what_fails_before_the_program_is_an_error_of_create),
+        CONTAINER_TEST(signals_end_a_container),
+        CONTAINER_TEST(without_a_pid_namespace_orphans_end_with_the_init),
+        CONTAINER_TEST(a_further_process_joins_and_has_its_own_streams),
+        CONTAINER_TEST(a_terminal_is_the_controlling_one),
+        CONTAINER_TEST(the_loss_of_the_owner_ends_container_and_guest),
+        CONTAINER_TEST(a_created_container_can_be_deleted_by_force),
+    };
+    if (prepare_machine()) {
+        fprintf(stderr, "agent_container: skipped: needs root, mounts and cgroup version 2: %s\n",
+                strerror(errno));
+        return EXIT_SKIP;
+    }
+    return cmocka_run_group_tests_name("agent_container", tests, NULL, NULL);
+}
