@@ -176,6 +176,31 @@ static void slow_host_holds_the_guest_by_credit(void **state)
     close(fd);
 }
 
+static void guest_with_a_small_buffer_hears_of_credit_in_time(void **state)
+{
+    struct guest *guest = *state;
+    guest_start(guest);
+    uint32_t port;
+    int fd = open_connection(guest, &port);
+    /* Linux sends no more ahead than its own buf_alloc, so credit has to come before that many bytes. */
+    struct virtio_vsock_hdr header = guest_header(guest, VIRTIO_VSOCK_OP_RW, port, PORT);
+    header.buf_alloc = htole32(16384);
+    header.len = htole32(4096);
+    char block[4096] = {0};
+    uint32_t told = 0, sent = 0;
+    struct packet packet;
+    while (sent < 1u << 20) {
+        assert_true(sent - told < 16384);
+        guest_send_raw(guest, &header, block, sizeof(block));
+        sent += 4096;
+        assert_int_equal(client_read(guest, fd, block, sizeof(block)), sizeof(block));
+        while (guest_receive(guest, &packet))
+            told = le32toh(packet.header.fwd_cnt);
+    }
+    assert_true(told > 0);
+    close(fd);
+}
+
 static void slow_guest_holds_the_host_by_credit(void **state)
 {
     struct guest *guest = *state;
@@ -261,6 +286,7 @@ int main(void)
         vsock_test(host_close_delivers_what_it_wrote),
         vsock_test(guest_close_delivers_what_it_wrote),
         vsock_test(slow_host_holds_the_guest_by_credit),
+        vsock_test(guest_with_a_small_buffer_hears_of_credit_in_time),
         vsock_test(slow_guest_holds_the_host_by_credit),
         vsock_test(credit_request_is_answered),
         vsock_test(streams_take_turns),

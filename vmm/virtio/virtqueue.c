@@ -332,8 +332,13 @@ void virtqueue_notify(struct virtqueue *queue)
 
 void virtqueue_disable_kicks(struct virtqueue *queue)
 {
-    /* With EVENT_IDX the event index stays where it is, and the driver kicks once when it passes it. */
-    if (queue->started && !queue->event_idx)
+    if (!queue->started)
+        return;
+    /* With EVENT_IDX the flag means nothing: an event index just behind what was taken is passed only when
+     * the indices wrap. */
+    if (queue->event_idx)
+        store16(avail_event(queue), (uint16_t)(queue->last_avail - 1));
+    else
         store16(&queue->used->flags, VRING_USED_F_NO_NOTIFY);
 }
 

@@ -330,9 +330,12 @@ static void note_debts(struct vsock_connection *connection)
                             (connection->host_dead ? VIRTIO_VSOCK_SHUTDOWN_RCV : 0u);
     if (shutdown_due & ~connection->shutdown_sent)
         connection->owes |= VSOCK_OWES_SHUTDOWN;
-    /* The guest is told of freed credit when it may soon run out of it, rather than with every read. */
-    uint32_t guest_sees = connection->buf_alloc - (connection->received_cnt - connection->fwd_told);
-    if (connection->fwd_cnt != connection->fwd_told && guest_sees < connection->buf_alloc / 2)
+    /* The guest is told of freed credit when it may soon run out of it, rather than with every read. Linux
+     * lets no more bytes be on their way than its own buffer holds, whatever we offer. */
+    uint32_t window = connection->buf_alloc < connection->guest_buf_alloc ? connection->buf_alloc
+                                                                          : connection->guest_buf_alloc;
+    if (connection->fwd_cnt != connection->fwd_told &&
+        connection->received_cnt - connection->fwd_told >= window / 2)
         connection->owes |= VSOCK_OWES_CREDIT_UPDATE;
     /* Asked once in a stall: a guest that does not read answers at once that nothing has changed. */
     bool stalled =

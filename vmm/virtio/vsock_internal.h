@@ -26,8 +26,9 @@ enum { VSOCK_RX, VSOCK_TX, VSOCK_EVENT, VSOCK_QUEUES };
 
 #define VSOCK_SHUTDOWN_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
-/* What a connection lets the guest send ahead (buf_alloc). Those that come when the budget is used up get the
- * small size, so that a guest cannot have us hold more than about 100 MB for hosts that do not read. */
+/* What a connection lets the guest send ahead (buf_alloc): as much as a Linux guest's own buffer, beyond
+ * which it does not go. Those that come when the budget is used up get the small size, so that a guest cannot
+ * have us hold more than about 100 MB for hosts that do not read. */
 #define VSOCK_BUFFER_BYTES       (256u << 10)
 #define VSOCK_BUFFER_SMALL_BYTES (8u << 10)
 #define VSOCK_BUFFER_BUDGET      (64u << 20)
