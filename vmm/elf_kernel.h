@@ -17,10 +17,12 @@ struct elf_kernel {
     gpa_t end;   /* the first byte above all segments, bss included */
 };
 
-/* Loads every PT_LOAD segment of the file to its physical address; bss is left to the RAM's zeroes. With
- * `map`, whole pages of the file are mapped copy-on-write over guest RAM where alignment allows, so that
- * sandboxes share the host's page cache; else they are read. fd: a regular file, the caller's. 0, or -1 with
- * err; guest RAM is then unspecified. */
+/* Loads every PT_LOAD segment of the file to its physical address; bss is left to the RAM's zeroes. The
+ * segments are read into RAM, which takes huge pages; with `map`, whole pages of the file are mapped
+ * copy-on-write over RAM where alignment allows, so that sandboxes share the host's page cache. Reading is
+ * the default: a boot then touches 4 MiB more but takes a third of the host's time in page faults (1.1 s
+ * against 3.4 s where nested paging is emulated). fd: a regular file, the caller's. 0, or -1 with err; guest
+ * RAM is then unspecified. */
 int elf_kernel_load(int fd, const struct guest_memory *memory, bool map, struct elf_kernel *kernel,
                     struct error *err);
 

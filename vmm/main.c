@@ -165,7 +165,7 @@ static int load_guest(struct vmm *vmm, struct error *err)
     struct machine_boot boot = {.kernel_fd = vmm->files.kernel,
                                 .initrd_fd = vmm->files.initrd,
                                 .cmdline = vmm->options.cmdline,
-                                .map_kernel = !vmm->options.copy_kernel};
+                                .map_kernel = vmm->options.map_kernel};
     if (machine_load(vmm->machine, &boot, err) < 0)
         return -1;
     fd_close(&vmm->files.kernel);

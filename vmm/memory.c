@@ -14,6 +14,9 @@
 
 #define HUGE_PAGE (2ull << 20)
 #define MIB       (1ull << 20)
+/* Linux touches a few scattered pages below 8 MiB and almost everything it uses above: huge pages there would
+ * cost 2.5 MiB of the host's memory and save 380 of 8,600 faults of a boot. */
+#define SPARSE_BYTES (8 * MIB)
 
 /* A private anonymous mapping aligned to 2 MiB: reserves a little more and gives both ends back. */
 static uint8_t *map_aligned(uint64_t bytes)
@@ -55,8 +58,11 @@ static int memory_map(struct memory *memory, const struct memory_options *option
     if (!memory->base)
         return error_set(err, errno, "memory: reserve %llu MiB", mib);
     /* A kernel without transparent huge pages says EINVAL: small pages serve as well. */
-    int advice = options->transparent_huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
-    if (madvise(memory->base, options->bytes, advice) < 0 && errno != EINVAL)
+    if (madvise(memory->base, options->bytes, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
+        return error_set(err, errno, "memory: madvise");
+    if (options->transparent_huge &&
+        madvise(memory->base + SPARSE_BYTES, options->bytes - SPARSE_BYTES, MADV_HUGEPAGE) < 0 &&
+        errno != EINVAL)
         return error_set(err, errno, "memory: madvise");
     return 0;
 }

@@ -172,10 +172,10 @@ static int set_small_pages(struct options *options, const char *value)
     return 0;
 }
 
-static int set_copy_kernel(struct options *options, const char *value)
+static int set_map_kernel(struct options *options, const char *value)
 {
     (void)value;
-    options->copy_kernel = true;
+    options->map_kernel = true;
     return 0;
 }
 
@@ -220,7 +220,9 @@ static const struct option table[] = {
     {"hugepages", NULL, NULL, "guest memory from the pool of 2 MiB pages", set_hugepages},
     {"prefault", NULL, NULL, "touch all guest memory before the guest starts", set_prefault},
     {"small-pages", NULL, NULL, "no transparent huge pages for guest memory", set_small_pages},
-    {"copy-kernel", NULL, NULL, "read the kernel into memory instead of mapping its file", set_copy_kernel},
+    {"map-kernel", NULL, NULL,
+     "map the kernel's file, shared by sandboxes, instead of reading it: smaller, slower to boot",
+     set_map_kernel},
     {"cpu-mask", "FEATURE,...", "names", "CPU features to hide, by their names in /proc/cpuinfo",
      set_cpu_mask},
     {"fs-cache", "POLICY", "none, auto or always", "what the guest may cache of shared files (auto)",

@@ -21,7 +21,7 @@ struct options {
     const char *kernel, *initrd, *cmdline;
     const char *kvm, *vsock, *shared, *console, *status, *log;
     const char *cpu_mask;
-    bool hugepages, prefault, small_pages, copy_kernel;
+    bool hugepages, prefault, small_pages, map_kernel;
     enum fs_cache fs_cache;
     bool fs_writeback;
     unsigned fs_workers;
