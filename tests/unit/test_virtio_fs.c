@@ -100,7 +100,7 @@ static int set_up(void **state)
     fs_rig_init(&f->rig, FS_CACHE_AUTO, false, 100);
     side_init(f, &f->side);
     *state = f;
-    uint32_t status = fake_mmio_start(f->side.mmio, 0, f->side.queue, QUEUES);
+    uint32_t status = fake_mmio_start(f->side.mmio, 1ULL << VIRTIO_RING_F_EVENT_IDX, f->side.queue, QUEUES);
     return status & VIRTIO_CONFIG_S_DRIVER_OK ? 0 : -1;
 }
 
@@ -325,7 +325,8 @@ static void test_reset_ends_the_session(void **state)
         assert_int_equal(virtqueue_in_flight(f->side.device->queue[REQUESTS]), 0);
         for (unsigned i = 0; i < QUEUES; i++)
             fake_queue_init(&f->side.queue[i], &f->side.memory, QUEUE_SIZE);
-        assert_true(fake_mmio_start(f->side.mmio, 0, f->side.queue, QUEUES) & VIRTIO_CONFIG_S_DRIVER_OK);
+        assert_true(fake_mmio_start(f->side.mmio, 1ULL << VIRTIO_RING_F_EVENT_IDX, f->side.queue, QUEUES) &
+                    VIRTIO_CONFIG_S_DRIVER_OK);
     }
     void *reply;
     assert_int_equal(call(f, &f->side, FUSE_LOOKUP, FUSE_ROOT_ID, "file", 5, &reply), -EIO);

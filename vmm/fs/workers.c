@@ -12,8 +12,15 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <time.h>
 
-#define STACK_BYTES (256 * 1024)
+#define STACK_BYTES     (256 * 1024)
+#define FORGET_DELAY_MS 2
+/* How long a thread looks for the next request: nothing at first, twice as long when a sleep turns out to
+ * have been shorter than the limit, half as long when nothing came (as KVM polls for a halted vCPU). */
+#define POLL_START_NS 10000
+#define POLL_STEP_NS  1000
+#define POLL_LIMIT_NS 200000
 
 struct served_queue {
     struct fs_workers *workers;
@@ -22,6 +29,7 @@ struct served_queue {
     pthread_cond_t quiet;
     /* Under the lock: */
     bool open;
+    bool polled;      /* a thread looks for requests, kicks are off */
     unsigned busy;    /* threads between taking a chain and finding the queue empty */
     unsigned threads; /* that serve it */
 };
@@ -32,6 +40,7 @@ struct worker {
     struct fs_context *context; /* made by the thread itself */
     int epoll_fd;
     unsigned first_queue, queues;
+    uint64_t poll_ns; /* how long it looks for the next request */
 };
 
 struct fs_workers {
@@ -52,6 +61,13 @@ struct fs_workers {
     void *start_arg;
 };
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 static void wake_another(int kick_fd)
 {
     uint64_t one = 1;
@@ -59,16 +75,42 @@ static void wake_another(int kick_fd)
         ;
 }
 
+/* Looks for a request for worker->poll_ns. True when there is one (or the queue is closed or broken, which
+ * the caller finds too). Called and left with the lock held. */
+static bool poll_locked(struct served_queue *queue, struct worker *worker)
+{
+    struct virtqueue *ring = queue->workers->device->queue[queue->index];
+    if (worker->poll_ns == 0 || queue->polled || !queue->open)
+        return false;
+    queue->polled = true;
+    virtqueue_disable_kicks(ring);
+    bool found = false;
+    uint64_t now = now_ns(), end = now + worker->poll_ns;
+    do {
+        pthread_mutex_unlock(&queue->lock);
+        now = now_ns();
+        uint64_t next = now + POLL_STEP_NS; /* the lock stays free for others meanwhile */
+        while (now < next)
+            now = now_ns();
+        pthread_mutex_lock(&queue->lock);
+        found = !queue->open || virtqueue_available(ring) > 0;
+    } while (!found && now < end);
+    queue->polled = false;
+    return found;
+}
+
 /* Takes the next chain. While a thread is idle the driver's kicks stay on, so that what comes during a
  * blocking request is served by that one, and what is here already is passed on to it. When all are busy
  * kicks are needless: each looks again when it has done. */
-static int take_locked(struct served_queue *queue, struct fs_context *context)
+static int take_locked(struct served_queue *queue, struct worker *worker)
 {
     struct virtqueue *ring = queue->workers->device->queue[queue->index];
     int got;
     do {
-        got = virtqueue_pop(ring, &context->chain);
-    } while (got == 0 && virtqueue_enable_kicks(ring));
+        got = virtqueue_pop(ring, &worker->context->chain);
+        /* The thread that looks for requests turns kicks on when it gives up. */
+    } while (got == 0 && !queue->polled && (poll_locked(queue, worker) || virtqueue_enable_kicks(ring)) &&
+             queue->open);
     if (got <= 0)
         return got;
     if (queue->busy == queue->threads)
@@ -78,47 +120,102 @@ static int take_locked(struct served_queue *queue, struct fs_context *context)
     return 1;
 }
 
-/* Serves until the queue is empty, closed or broken. */
-static void serve(struct served_queue *queue, struct fs_context *context)
+/* Serves until the queue is empty, closed or broken. The number of requests served. */
+static unsigned serve(struct served_queue *queue, struct worker *worker)
 {
     struct virtio_device *device = queue->workers->device;
+    struct virtqueue *ring = device->queue[queue->index];
+    bool forgets = queue->index == 0;
+    unsigned served = 0;
     int got = 0;
     pthread_mutex_lock(&queue->lock);
     queue->busy++;
-    while (queue->open && (got = take_locked(queue, context)) > 0) {
+    while (queue->open && (got = take_locked(queue, worker)) > 0) {
         pthread_mutex_unlock(&queue->lock);
-        fs_request_serve(context);
+        fs_request_serve(worker->context);
         pthread_mutex_lock(&queue->lock);
-        virtqueue_push(device->queue[queue->index], &context->chain);
-        virtqueue_notify(device->queue[queue->index]);
+        virtqueue_push(ring, &worker->context->chain);
+        served++;
+        if (!forgets)
+            virtqueue_notify(ring);
     }
+    if (forgets && queue->open)
+        virtqueue_notify(ring); /* of all at once */
     queue->busy--;
     if (queue->busy == 0)
         pthread_cond_broadcast(&queue->quiet);
     pthread_mutex_unlock(&queue->lock);
     if (got < 0)
         virtio_device_broken(device, queue->index);
+    return served;
 }
 
-static void worker_loop(struct worker *worker)
+static void kicks_off(struct served_queue *queue)
 {
-    struct fs_workers *workers = worker->workers;
+    pthread_mutex_lock(&queue->lock);
+    if (queue->open)
+        virtqueue_disable_kicks(queue->workers->device->queue[queue->index]);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+/* Waits for kicks. The queues with one in `queues`; 0 when it is time to end. */
+static int wait_for_kicks(struct worker *worker, struct served_queue *queues[8])
+{
     struct epoll_event events[8];
+    int count;
+    do {
+        count = epoll_wait(worker->epoll_fd, events, 8, -1);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0)
+        log_err("virtio-fs: epoll: %s", strerror(errno));
+    for (int i = 0; i < count; i++) {
+        queues[i] = events[i].data.ptr;
+        if (!queues[i])
+            return 0; /* stop_fd */
+    }
+    return count < 0 ? 0 : count;
+}
+
+/* The queue was empty for so long: was looking for requests worth it, or would it have been? */
+static void poll_adapt(struct worker *worker, uint64_t empty_ns)
+{
+    if (empty_ns > POLL_LIMIT_NS)
+        worker->poll_ns = worker->poll_ns > POLL_START_NS ? worker->poll_ns / 2 : 0;
+    else if (worker->poll_ns < POLL_START_NS)
+        worker->poll_ns = POLL_START_NS;
+    else if (worker->poll_ns < POLL_LIMIT_NS)
+        worker->poll_ns *= 2;
+}
+
+/* Requests: served as they come. */
+static void request_loop(struct worker *worker)
+{
+    struct served_queue *queues[8];
     for (;;) {
-        int count = epoll_wait(worker->epoll_fd, events, 8, -1);
-        if (count < 0 && errno != EINTR) {
-            log_err("virtio-fs: epoll: %s", strerror(errno));
+        uint64_t asleep_at = now_ns();
+        int count = wait_for_kicks(worker, queues);
+        if (count == 0)
             return;
-        }
-        for (int i = 0; i < count; i++) {
-            struct served_queue *queue = events[i].data.ptr;
-            uint64_t kicks;
-            if (!queue)
-                return; /* stop_fd */
-            /* Another thread may have been quicker. A queue being closed is left by serve. */
-            if (read(workers->device->kick_fd[queue->index], &kicks, sizeof(kicks)) == sizeof(kicks))
-                serve(queue, worker->context);
-        }
+        uint64_t slept_ns = now_ns() - asleep_at;
+        unsigned served = 0;
+        for (int i = 0; i < count; i++)
+            served += serve(queues[i], worker);
+        if (served > 0)
+            poll_adapt(worker, slept_ns + worker->poll_ns);
+    }
+}
+
+/* Forgets: collected for a moment. */
+static void forget_loop(struct worker *worker)
+{
+    struct served_queue *forgets[8];
+    struct epoll_event event;
+    while (wait_for_kicks(worker, forgets) > 0) {
+        kicks_off(forgets[0]);
+        /* Kicks are edges and off: what is heard here is the order to end, or a kick that was on its way. */
+        if (epoll_wait(worker->epoll_fd, &event, 1, FORGET_DELAY_MS) > 0 && !event.data.ptr)
+            return;
+        serve(forgets[0], worker);
     }
 }
 
@@ -150,7 +247,7 @@ static void *worker_run(void *arg)
     pthread_cond_signal(&workers->reported);
     pthread_mutex_unlock(&workers->lock);
     if (!err)
-        worker_loop(worker);
+        worker->first_queue == 0 ? forget_loop(worker) : request_loop(worker);
     return NULL;
 }
 
@@ -267,10 +364,11 @@ int fs_workers_start(struct fs_workers *workers, int (*start)(void *arg), void *
     return err;
 }
 
+/* Edges: each kick wakes one thread, and the eventfd need not be read. */
 static int worker_watch(struct worker *worker)
 {
     for (unsigned i = worker->first_queue; i < worker->first_queue + worker->queues; i++) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
+        struct epoll_event event = {.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
                                     .data.ptr = &worker->workers->queue[i]};
         if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->workers->device->kick_fd[i], &event) < 0)
             return -errno;

@@ -5,6 +5,10 @@
  * queues' ioeventfds with EPOLLEXCLUSIVE, so a kick wakes one idle thread and no dispatcher stands between;
  * a thread that blocks in a system call holds up nobody while another is idle. A queue's lock is held only
  * around its ring.
+ *
+ * Two things save VM exits and wake-ups. A thread that has served the last request looks for the next one for
+ * a while, with kicks off, if lately the next one came soon. And forgets, which nobody waits for, are
+ * collected for FORGET_DELAY_MS.
  */
 #ifndef HUSK_VMM_FS_WORKERS_H
 #define HUSK_VMM_FS_WORKERS_H
