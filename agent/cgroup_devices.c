@@ -23,18 +23,20 @@
 
 /* Always allowed (config-linux.md "Default Devices", and making any device file, which without access to the
  * device is harmless), as runc and crun have it. */
+#define ALL_ACCESS (BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE)
+
 static const struct spec_device_rule default_rules[] = {
-    {true, 'c', ANY, ANY, BPF_DEVCG_ACC_MKNOD},
-    {true, 'b', ANY, ANY, BPF_DEVCG_ACC_MKNOD},
-    {true, 'c', 1, 3, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* null */
-    {true, 'c', 1, 5, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* zero */
-    {true, 'c', 1, 7, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* full */
-    {true, 'c', 1, 8, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* random */
-    {true, 'c', 1, 9, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* urandom */
-    {true, 'c', 5, 0, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* tty */
-    {true, 'c', 5, 1, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* console */
-    {true, 'c', 5, 2, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE},     /* ptmx */
-    {true, 'c', 136, ANY, BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE}, /* pts */
+    {ANY, ANY, BPF_DEVCG_ACC_MKNOD, 'c', true},
+    {ANY, ANY, BPF_DEVCG_ACC_MKNOD, 'b', true},
+    {1, 3, ALL_ACCESS, 'c', true},     /* null */
+    {1, 5, ALL_ACCESS, 'c', true},     /* zero */
+    {1, 7, ALL_ACCESS, 'c', true},     /* full */
+    {1, 8, ALL_ACCESS, 'c', true},     /* random */
+    {1, 9, ALL_ACCESS, 'c', true},     /* urandom */
+    {5, 0, ALL_ACCESS, 'c', true},     /* tty */
+    {5, 1, ALL_ACCESS, 'c', true},     /* console */
+    {5, 2, ALL_ACCESS, 'c', true},     /* ptmx */
+    {136, ANY, ALL_ACCESS, 'c', true}, /* pts */
 };
 
 #define DEFAULT_RULES (sizeof(default_rules) / sizeof(default_rules[0]))
@@ -62,11 +64,10 @@ static void emit_load(struct program *program, unsigned to, size_t offset)
 static bool emit_rule(struct program *program, const struct spec_device_rule *rule)
 {
     size_t start = program->count;
-    unsigned all = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
     if (rule->type != 'a')
         emit(program, BPF_JMP32 | BPF_JNE | BPF_K, BPF_REG_2, 0, 0,
              rule->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
-    if (rule->access != all) {
+    if (rule->access != ALL_ACCESS) {
         /* An allowing rule must cover all that is wanted, a denying one any of it. */
         emit(program, BPF_ALU | BPF_MOV | BPF_X, BPF_REG_6, BPF_REG_3, 0, 0);
         emit(program, BPF_ALU | BPF_AND | BPF_K, BPF_REG_6, 0, 0, (int)rule->access);

@@ -110,10 +110,11 @@ int resolve_make_parent(int root_fd, const char *path, const char **name)
 {
     char copy[PATH_MAX];
     unsigned links = 0;
-    if (strlen(path) >= sizeof(copy))
+    size_t length = strlen(path);
+    if (length >= sizeof(copy))
         return -ENAMETOOLONG;
-    strcpy(copy, path);
-    const char *last;
+    memcpy(copy, path, length + 1);
+    const char *last = "";
     int fd = open_parent(root_fd, copy, &links, &last);
     if (fd < 0)
         return fd;
@@ -143,14 +144,15 @@ static int resolve_make(int root_fd, const char *given, int directory)
     int flags = directory ? O_PATH | O_DIRECTORY : O_PATH;
     char path[PATH_MAX];
     unsigned links = 0;
-    if (strlen(given) >= sizeof(path))
+    size_t length = strlen(given);
+    if (length >= sizeof(path))
         return -ENAMETOOLONG;
-    strcpy(path, given);
+    memcpy(path, given, length + 1);
     for (;;) {
         int fd = resolve_open(root_fd, path, flags);
         if (fd != -ENOENT)
             return fd;
-        const char *name;
+        const char *name = "";
         cleanup_fd int parent_fd = open_parent(root_fd, path, &links, &name);
         if (parent_fd < 0)
             return parent_fd;

@@ -66,19 +66,17 @@ struct mask {
 static int mask_directory(struct mask *mask, int place_fd, struct error *err)
 {
     static const char *const options[] = {"size=0k", "nr_inodes=2", "mode=555", NULL};
-    cleanup_fd int copy_fd = -1;
-    int mount_fd;
     if (mask->empty_fd < 0) {
         mask->empty_fd = mounts_new_filesystem("tmpfs", "tmpfs", options, err);
         if (mask->empty_fd < 0)
             return -1;
-        mount_fd = mask->empty_fd;
-    } else {
-        mount_fd = copy_fd = mounts_clone(mask->empty_fd, 0);
+        int failed = mounts_set_attributes(mask->empty_fd, 0, MOUNT_ATTR_RDONLY, 0, 0);
+        if (!failed)
+            failed = mounts_attach(mask->empty_fd, place_fd);
+        return failed ? error_set(err, -failed, "cover the directory") : 0;
     }
-    int failed = mount_fd < 0 ? mount_fd : mounts_set_attributes(mount_fd, 0, MOUNT_ATTR_RDONLY, 0, 0);
-    if (!failed)
-        failed = mounts_attach(mount_fd, place_fd);
+    cleanup_fd int copy_fd = mounts_clone(mask->empty_fd, 0);
+    int failed = copy_fd < 0 ? copy_fd : mounts_attach(copy_fd, place_fd);
     return failed ? error_set(err, -failed, "cover the directory") : 0;
 }
 

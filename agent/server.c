@@ -24,7 +24,7 @@ static void server_accept(struct watch *watch, uint32_t events)
 {
     (void)events;
     struct server *server = watch->arg;
-    struct sockaddr_vm peer;
+    struct sockaddr_vm peer = {0};
     socklen_t length = sizeof(peer);
     int fd = accept4(watch->fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)

@@ -104,10 +104,10 @@ struct spec_cgroup_value {
 };
 
 struct spec_device_rule {
-    bool allow;
-    char type;            /* 'a', 'b' or 'c' */
     int64_t major, minor; /* -1: any */
     unsigned access;      /* BPF_DEVCG_ACC_* */
+    char type;            /* 'a', 'b' or 'c' */
+    bool allow;
 };
 
 struct spec_resources {

@@ -12,6 +12,7 @@
 #include "common/json.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/bpf.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -117,9 +118,8 @@ static int resources_cpu(void *into, const json_t *object, const char *where, co
     if (has_idle && resources_add(into, err, path, "idle", "cpu.idle", "%lld", (long long)idle))
         return -1;
     /* 2..262144 of version 1 become 1..10000 of version 2. An idle group has no weight. */
-    if (shares > 0 && !idle &&
-        resources_add(into, err, path, "shares", "cpu.weight", "%llu",
-                      (unsigned long long)(1 + ((shares < 2 ? 0 : shares - 2) * 9999) / 262142)))
+    uint64_t weight = 1 + ((shares < 2 ? 0 : shares - 2) * 9999) / 262142;
+    if (shares > 0 && !idle && resources_add(into, err, path, "shares", "cpu.weight", "%" PRIu64, weight))
         return -1;
     if (quota > 0 && resources_add(into, err, path, "quota", "cpu.max", "%lld %llu", (long long)quota,
                                    (unsigned long long)(period ? period : 100000)))
@@ -175,8 +175,8 @@ static int resources_block_io(void *into, const json_t *object, const char *wher
     if (weight < 10)
         return error_set(err, 0, "%s.weight: %lld is not within 10 and 1000", path, (long long)weight);
     /* 10..1000 become 1..10000. */
-    return resources_add(into, err, path, "weight", "io.weight", "default %lld",
-                         (long long)(1 + (weight - 10) * 9999 / 990));
+    weight = 1 + (weight - 10) * 9999 / 990;
+    return resources_add(into, err, path, "weight", "io.weight", "default %" PRId64, weight);
 }
 
 static int resources_hugepages(void *into, const json_t *object, const char *where, const char *key,
