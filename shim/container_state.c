@@ -172,7 +172,8 @@ int container_state_load(const struct store *store, const char *id, struct conta
 
 json_t *container_state_to_oci(const struct container_state *state)
 {
-    bool alive = state->status == STATUS_CREATED || state->status == STATUS_RUNNING;
+    /* Hooks that run while the container is created need the pid as well. */
+    bool alive = state->status != STATUS_STOPPED;
     json_t *object =
         json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:s, s:O*, s:s, s:s*}", "ociVersion", state->oci_version,
                   "id", state->id, "pid", alive ? (int)state->monitor.pid : 0, "status",

@@ -76,8 +76,11 @@ static int create_steps(struct monitor_process *monitor, struct error *err)
 
     /* 1. The agent answers: the guest runs, and the VMM has closed its jail. */
     monitor->agent = agent_connect(&address, deadline_in((int)task->config->agent_timeout_s * 1000), err);
+    if (!monitor->agent && err->code == ETIMEDOUT)
+        return error_set(err, ETIMEDOUT, "the agent did not answer within %llu s",
+                         (unsigned long long)task->config->agent_timeout_s);
     if (!monitor->agent)
-        return error_wrap(err, "wait for the agent");
+        return -1;
 
     /* 2. The container's files appear in the guest. */
     if (attach_bundle(&monitor->sandbox, task->id, task->bundle, err) < 0)
