@@ -144,7 +144,7 @@ bool guest_receive(struct guest *guest, struct packet *packet)
 
 uint32_t guest_expect(struct guest *guest, uint16_t op, uint32_t flags)
 {
-    struct packet packet;
+    struct packet packet = {0};
     assert_true(guest_receive(guest, &packet));
     assert_int_equal(le16toh(packet.header.op), op);
     assert_int_equal(le32toh(packet.header.flags), flags);
