@@ -10,7 +10,7 @@ with_conf() { # with_conf CONF COMMAND...
 }
 bundle_make "$bundle" '.process.args = ["true"]'
 run=(husk --root "$state" --log "$log" run --bundle "$bundle" c1)
-kernel=$(readlink -f "$(dirname "$(command -v husk)")/../guest/vmlinux")
+kernel=$(readlink -f "$(dirname "$(type -P husk)")/../guest/vmlinux")
 vmm() { husk-vmm --id v --cpus 1 --memory "${1:-256}" --kernel "${2:-$kernel}" --initrd /dev/null; }
 
 echo "no kernel at all" > "$work/text"

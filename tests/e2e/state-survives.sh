@@ -11,8 +11,8 @@ for delay in 0 0.02 0.05 0.1 0.2 0.4 0.8 1.6; do
   sleep $delay
   kill -KILL $create 2> /dev/null || true
   wait $create 2> /dev/null || true
-  husk state c1 > "$work/state" 2> "$work/err" || matches "after $delay s: the error" "$(cat "$work/err")" 'does not exist'
-  [ ! -s "$work/state" ] || matches "after $delay s: the status" "$(jq -r .status "$work/state")" '^(creating|created|stopped)$'
+  husk state c1 > "$work/state.json" 2> "$work/err" || matches "after $delay s: the error" "$(cat "$work/err")" 'does not exist'
+  [ ! -s "$work/state.json" ] || matches "after $delay s: the status" "$(jq -r .status "$work/state.json")" '^(creating|created|stopped)$'
   husk list --format json | jq -e . > /dev/null || fail "after $delay s: list is broken"
   husk delete --force c1
   wait_for 5 test -z "$(processes_list)" || fail "after $delay s: processes: $(ps -o pid=,args= -p "$(processes_list | paste -sd,)")"
