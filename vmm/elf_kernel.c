@@ -115,7 +115,7 @@ int elf_kernel_load(int fd, const struct guest_memory *memory, bool map, struct 
     if (header_check(&header, err) < 0)
         return -1;
 
-    Elf64_Phdr segments[PROGRAM_HEADERS_MAX];
+    Elf64_Phdr segments[PROGRAM_HEADERS_MAX] = {{.p_type = PT_NULL}};
     uint64_t table = (uint64_t)header.e_phnum * sizeof(Elf64_Phdr);
     if (header.e_phoff > file_size || table > file_size - header.e_phoff)
         return error_set(err, 0, "kernel: program headers beyond the end of the file (truncated?)");

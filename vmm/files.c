@@ -55,9 +55,10 @@ static int open_named(int *fd, const char *option, const char *text, int flags, 
 static int listen_at(const char *path, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path))
+    size_t length = strlen(path);
+    if (length >= sizeof(address.sun_path))
         return error_set(err, ENAMETOOLONG, "--vsock %s", path);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, length + 1);
     cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return error_set(err, errno, "--vsock %s", path);
