@@ -32,6 +32,7 @@
 #include <time.h>
 
 #define EXIT_USAGE 2
+#define ROLE_BYTES 144
 #define MIB        (1ull << 20)
 /* A guest that prints without end fills no disk. */
 #define CONSOLE_LIMIT_BYTES (64 * MIB)
@@ -42,6 +43,7 @@
 struct vmm {
     struct options options;
     struct files files;
+    char role[ROLE_BYTES]; /* before each log line */
     uint64_t start_us;
     int proc_self_fd; /* until the fs device has it */
     struct loop *loop;
@@ -284,7 +286,11 @@ int main(int argc, char **argv)
 
     /* 2. Everything is opened now; nothing else stays open. */
     int opened = files_open(&vmm.files, &vmm.options, &err);
-    log_init("husk-vmm", vmm.files.log >= 0 ? vmm.files.log : STDERR_FILENO, LOG_FORMAT_TEXT,
+    if (vmm.options.id)
+        snprintf(vmm.role, sizeof(vmm.role), "husk-vmm[%s]", vmm.options.id);
+    else
+        snprintf(vmm.role, sizeof(vmm.role), "husk-vmm");
+    log_init(vmm.role, vmm.files.log >= 0 ? vmm.files.log : STDERR_FILENO, LOG_FORMAT_TEXT,
              vmm.options.log_level);
     if (opened < 0 || files_close_others(&vmm.files, &err) < 0)
         return report_failure(&vmm, &err);

@@ -269,8 +269,7 @@ static int option_apply(struct options *options, char **word, struct error *err)
 
 int options_parse(struct options *options, int argc, char **argv, struct error *err)
 {
-    *options = (struct options){.id = "sandbox",
-                                .cpus = 1,
+    *options = (struct options){.cpus = 1,
                                 .memory_mib = 256,
                                 .kvm = "/dev/kvm",
                                 .fs_cache = FS_CACHE_AUTO,

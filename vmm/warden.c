@@ -1,6 +1,7 @@
 /* Waiting for the sandbox's process: see warden.h. */
 #include "vmm/warden.h"
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "vmm/files.h"
 #include "vmm/options.h"
@@ -32,6 +33,12 @@ int warden_run(pid_t child, struct files *files, const struct options *options)
 {
     sigset_t set;
     int wstatus;
+    fd_close(&files->kvm);
+    fd_close(&files->kernel);
+    fd_close(&files->initrd);
+    fd_close(&files->console);
+    fd_close(&files->shared);
+    fd_close(&files->vsock);
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
