@@ -44,7 +44,7 @@ int container_add_process(struct container *container, const json_t *params, str
 /* The process of that name, or NULL. */
 struct process *container_find_process(const struct container *container, const char *name);
 
-/* "created", "running" or "stopped". */
+/* "creating", "created", "running" or "stopped". */
 const char *container_status(const struct container *container);
 
 /* container.delete. Keeps the request, or -1 with err filled (EBUSY). */

@@ -68,7 +68,7 @@ int credentials_set_limits(const struct spec_process *process, struct error *err
     for (int resource = 0; resource < SPEC_RLIMITS; resource++) {
         const struct spec_rlimit *rlimit = &process->rlimits[resource];
         if (rlimit->given && setrlimit((__rlimit_resource_t)resource, &rlimit->limit) < 0)
-            return error_set(err, errno, "process.rlimits: resource %d", resource);
+            return error_set(err, errno, "process.rlimits: %s", spec_rlimit_name(resource));
     }
     return 0;
 }

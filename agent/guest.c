@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define BIND_DIR    "/root"
+#define GUEST_NAME  "husk"
 #define FILES_MAX   1048576 /* of the agent: streams and connections */
 #define END_WAIT_MS 2000
 
@@ -94,6 +95,9 @@ void guest_complete(void)
     struct error err;
     if (cgroup_enable_controllers(&err))
         log_err("%s", err.text);
+    /* For containers that share the sandbox's uts namespace. */
+    if (sethostname(GUEST_NAME, strlen(GUEST_NAME)) < 0)
+        log_warn("hostname: %s", strerror(errno));
     int failed = namespaces_loopback_up();
     if (failed)
         log_err("loopback interface: %s", strerror(-failed));

@@ -149,6 +149,9 @@ void spec_free(struct spec *spec);
 int spec_process_init(struct spec_process *process, json_t *object, const char *where, struct error *err);
 void spec_process_fini(struct spec_process *process);
 
+/* "RLIMIT_NOFILE" and the like, for messages. */
+const char *spec_rlimit_name(int resource);
+
 /* Parses linux.resources, from config.json or from an update. spec_resources_fini frees whatever the outcome.
  * 0 or -1. */
 int spec_resources_init(struct spec_resources *resources, const json_t *object, const char *where,

@@ -79,6 +79,15 @@ static const struct spec_name rlimit_names[] = {
     {NULL, 0},
 };
 
+const char *spec_rlimit_name(int resource)
+{
+    for (const struct spec_name *row = rlimit_names; row->name; row++) {
+        if (row->value == (unsigned long)resource)
+            return row->name;
+    }
+    return "unknown";
+}
+
 static int process_terminal(void *into, const json_t *object, const char *where, const char *key,
                             struct error *err)
 {

@@ -34,7 +34,7 @@
  *                     guest off when it was the last one.
  *   container.start   {"container", "process"} -> {}
  *                     Runs the program; an exec failure is this request's error.
- *   container.state   {"container"} -> {"status": "created"|"running"|"stopped", "pid"}
+ *   container.state   {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"}
  *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
  *                     ESRCH when the process has ended. With all, every process of the container.
  *   container.delete  {"container", "force": bool} -> {}

@@ -22,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -174,6 +175,52 @@ static void default_devices_work(void **state)
               "head -c 4 /dev/zero | wc -c; echo x > /dev/null; test -c /dev/tty -a -L /dev/fd && echo ok",
               "", &outcome);
     assert_string_equal(outcome.out, "4\nok\n");
+}
+
+/* A container that may make device files, with these device rules (stolen). */
+static json_t *config_with_device_rules(const char *script, json_t *rules)
+{
+    json_t *config = config_for_shell(script);
+    json_t *process = json_object_get(config, "process");
+    json_t *sets = json_object_get(process, "capabilities");
+    json_object_set_new(sets, "bounding", json_pack("[s]", "CAP_MKNOD"));
+    json_object_set_new(sets, "permitted", json_pack("[s]", "CAP_MKNOD"));
+    json_object_set_new(sets, "effective", json_pack("[s]", "CAP_MKNOD"));
+    json_object_set_new(json_object_get(config, "linux"), "resources", json_pack("{s:o}", "devices", rules));
+    return config;
+}
+
+/* A device that is in no list of defaults and asks for no capability when opened. */
+static bool find_device(struct stat *status)
+{
+    static const char *const paths[] = {"/dev/fuse", "/dev/loop-control", "/dev/net/tun", "/dev/kvm"};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (stat(paths[i], status) == 0 && S_ISCHR(status->st_mode))
+            return true;
+    }
+    return false;
+}
+
+static void device_rules_decide_over_what_mknod_made(void **state)
+{
+    struct stat device;
+    char script[256];
+    if (!find_device(&device))
+        skip();
+    snprintf(script, sizeof(script),
+             "mknod /tmp/d c %u %u && mknod /tmp/zero c 1 5 && head -c 1 /tmp/zero | wc -c;"
+             "head -c 0 /tmp/d && echo read; : >> /tmp/d && echo written",
+             major(device.st_rdev), minor(device.st_rdev));
+    json_t *rules = json_pack("[{s:b}]", "allow", 0);
+    run_config(*state, config_with_device_rules(script, rules), "", &outcome);
+    assert_string_equal(outcome.out, "1\n"); /* making any is allowed, and the default devices work */
+    assert_non_null(strstr(outcome.err, "Operation not permitted"));
+
+    /* The later rule counts, for the access it names. */
+    rules = json_pack("[{s:b}, {s:b, s:s, s:i, s:i, s:s}]", "allow", 0, "allow", 1, "type", "c", "major",
+                      (int)major(device.st_rdev), "minor", (int)minor(device.st_rdev), "access", "r");
+    run_config(*state, config_with_device_rules(script, rules), "", &outcome);
+    assert_string_equal(outcome.out, "1\nread\n");
 }
 
 static void a_filter_is_loaded(void **state)
@@ -362,6 +409,7 @@ int main(void)
         CONTAINER_TEST(paths_are_masked_and_the_root_is_read_only),
         CONTAINER_TEST(bind_mounts_come_from_the_shared_tree),
         CONTAINER_TEST(default_devices_work),
+        CONTAINER_TEST(device_rules_decide_over_what_mknod_made),
         CONTAINER_TEST(a_filter_is_loaded),
         CONTAINER_TEST(what_fails_before_the_program_is_an_error_of_create),
         CONTAINER_TEST(signals_end_a_container),
