@@ -108,16 +108,16 @@ static struct msi entry_message(uint64_t entry)
 /* Hands the routes to KVM if any message changed. Called with the lock held. */
 static int routes_update(struct ioapic *ioapic)
 {
-    struct {
+    union {
         struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entry[LAYOUT_PINS];
+        uint8_t room[sizeof(struct kvm_irq_routing) + LAYOUT_PINS * sizeof(struct kvm_irq_routing_entry)];
     } table = {.head.nr = 0};
     struct msi messages[LAYOUT_PINS];
     for (uint32_t pin = 0; pin < LAYOUT_PINS; pin++) {
         messages[pin] = entry_message(ioapic->entry[pin]);
         if (messages[pin].address == 0)
             continue;
-        table.entry[table.head.nr++] = (struct kvm_irq_routing_entry){
+        table.head.entries[table.head.nr++] = (struct kvm_irq_routing_entry){
             .gsi = pin,
             .type = KVM_IRQ_ROUTING_MSI,
             .u.msi = {.address_lo = messages[pin].address, .data = messages[pin].data}};

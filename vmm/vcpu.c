@@ -30,16 +30,18 @@
 
 static int vcpu_set_msrs(int fd)
 {
-    struct {
+    union {
         struct kvm_msrs head;
-        struct kvm_msr_entry entry[2];
-    } msrs = {.head.nmsrs = 2,
-              .entry = {{.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
-                        {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_DEF_TYPE_ENABLE_WRITE_BACK}}};
+        uint8_t room[sizeof(struct kvm_msrs) + 2 * sizeof(struct kvm_msr_entry)];
+    } msrs = {.head.nmsrs = 2};
+    msrs.head.entries[0] =
+        (struct kvm_msr_entry){.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING};
+    msrs.head.entries[1] =
+        (struct kvm_msr_entry){.index = MSR_MTRR_DEF_TYPE, .data = MTRR_DEF_TYPE_ENABLE_WRITE_BACK};
     int set = ioctl(fd, KVM_SET_MSRS, &msrs);
     if (set < 0)
         return -errno;
-    return set == (int)msrs.head.nmsrs ? 0 : -EIO;
+    return set == 2 ? 0 : -EIO;
 }
 
 int vcpu_init(struct vcpu *vcpu, const struct kvm *kvm, const struct vcpu_host *host, unsigned index,

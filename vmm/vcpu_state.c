@@ -40,27 +40,28 @@ static const struct part parts[] = {
 _Static_assert(sizeof(struct kvm_lapic_state) <= PART_BYTES_MAX, "the largest part");
 _Static_assert(sizeof(struct kvm_sregs) <= PART_BYTES_MAX, "a large part");
 
-struct msr_batch {
+union msr_batch {
     struct kvm_msrs head;
-    struct kvm_msr_entry entry[MSRS_PER_CALL];
+    uint8_t room[sizeof(struct kvm_msrs) + MSRS_PER_CALL * sizeof(struct kvm_msr_entry)];
 };
 
 /* Reads the MSRs in `batch`. One that this vCPU does not have ends KVM_GET_MSRS there: it is dropped and the
  * rest is asked for again. Returns how many were read, at the batch's front. */
-static unsigned msrs_get(int fd, struct msr_batch *batch)
+static unsigned msrs_get(int fd, union msr_batch *batch)
 {
     unsigned got = 0, left = batch->head.nmsrs;
     while (left > 0) {
-        struct msr_batch rest = {.head.nmsrs = left};
-        memcpy(rest.entry, batch->entry + got, left * sizeof(rest.entry[0]));
+        union msr_batch rest = {.head.nmsrs = left};
+        memcpy(rest.head.entries, batch->head.entries + got, left * sizeof(rest.head.entries[0]));
         int count = ioctl(fd, KVM_GET_MSRS, &rest);
         unsigned done = count > 0 ? (unsigned)count : 0;
-        memcpy(batch->entry + got, rest.entry, done * sizeof(rest.entry[0]));
+        memcpy(batch->head.entries + got, rest.head.entries, done * sizeof(rest.head.entries[0]));
         got += done;
         left -= done;
         if (left > 0) { /* entry `done` of the rest was refused */
             left--;
-            memmove(batch->entry + got, batch->entry + got + 1, left * sizeof(rest.entry[0]));
+            memmove(batch->head.entries + got, batch->head.entries + got + 1,
+                    left * sizeof(rest.head.entries[0]));
         }
     }
     return got;
@@ -71,13 +72,13 @@ static void save_msrs(const struct vcpu *vcpu, const struct kvm_msr_list *list,
 {
     for (uint32_t from = 0; from < list->nmsrs; from += MSRS_PER_CALL) {
         uint32_t left = list->nmsrs - from;
-        struct msr_batch batch = {.head.nmsrs = left < MSRS_PER_CALL ? left : MSRS_PER_CALL};
+        union msr_batch batch = {.head.nmsrs = left < MSRS_PER_CALL ? left : MSRS_PER_CALL};
         for (uint32_t i = 0; i < batch.head.nmsrs; i++)
-            batch.entry[i].index = list->indices[from + i];
+            batch.head.entries[i].index = list->indices[from + i];
         unsigned got = msrs_get(vcpu->fd, &batch);
         for (unsigned i = 0; i < got; i++) {
-            snapshot_put_u32(writer, batch.entry[i].index);
-            snapshot_put_u64(writer, batch.entry[i].data);
+            snapshot_put_u32(writer, batch.head.entries[i].index);
+            snapshot_put_u64(writer, batch.head.entries[i].data);
         }
     }
     /* No MSR has this number: the end. */
@@ -139,19 +140,19 @@ static int restore_xsave(const struct vcpu *vcpu, struct snapshot_reader *reader
 
 static int restore_msrs(const struct vcpu *vcpu, struct snapshot_reader *reader)
 {
-    struct msr_batch batch = {.head.nmsrs = 0};
+    union msr_batch batch = {.head.nmsrs = 0};
     for (unsigned total = 0;; total++) {
         uint32_t index = snapshot_get_u32(reader);
         bool end = index == UINT32_MAX || snapshot_reader_error(reader) < 0;
         if (!end)
-            batch.entry[batch.head.nmsrs++] =
+            batch.head.entries[batch.head.nmsrs++] =
                 (struct kvm_msr_entry){.index = index, .data = snapshot_get_u64(reader)};
         if (batch.head.nmsrs == MSRS_PER_CALL || (end && batch.head.nmsrs > 0)) {
             int set = ioctl(vcpu->fd, KVM_SET_MSRS, &batch);
             if (set < 0)
                 return -errno;
             if (set < (int)batch.head.nmsrs) {
-                log_err("vcpu=%u restore: MSR 0x%x refused", vcpu->index, batch.entry[set].index);
+                log_err("vcpu=%u restore: MSR 0x%x refused", vcpu->index, batch.head.entries[set].index);
                 return -EINVAL;
             }
             batch.head.nmsrs = 0;
