@@ -126,7 +126,16 @@ int cgroup_kill(const struct cgroup *cgroup, int signal)
 int cgroup_open_events(const struct cgroup *cgroup)
 {
     int fd = openat(cgroup->fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    cgroup_take_event(fd); /* an event is pending from the start */
+    return fd;
+}
+
+void cgroup_take_event(int events_fd)
+{
+    char text[256];
+    (void)!pread(events_fd, text, sizeof(text), 0);
 }
 
 bool cgroup_is_populated(const struct cgroup *cgroup)

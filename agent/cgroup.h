@@ -32,8 +32,11 @@ int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *resou
 /* Sends the signal to every process in it and below. 0 or -errno. */
 int cgroup_kill(const struct cgroup *cgroup, int signal);
 
-/* Opens cgroup.events: EPOLLPRI when it may have become empty. fd or -errno. */
+/* Opens cgroup.events: EPOLLPRI when it may have become empty, until cgroup_take_event. fd or -errno. */
 int cgroup_open_events(const struct cgroup *cgroup);
+
+/* Acknowledges what EPOLLPRI told about that fd, by reading it. */
+void cgroup_take_event(int events_fd);
 
 /* Whether a living process is in it or below. */
 bool cgroup_is_populated(const struct cgroup *cgroup);

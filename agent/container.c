@@ -53,7 +53,7 @@ static void container_cgroup_changed(struct watch *watch, uint32_t events)
 {
     (void)events;
     struct container *container = watch->arg;
-    cgroup_is_populated(&container->cgroup); /* reading acknowledges the event */
+    cgroup_take_event(watch->fd);
     container_check_end(container);
 }
 

@@ -1,7 +1,9 @@
 /* See agent_fixture.h. */
 #include "agent_fixture.h"
 
+#include "agent/cgroup.h"
 #include "agent/connection.h"
+#include "agent/container.h"
 #include "common/fd.h"
 #include "protocol/frame.h"
 #include "protocol/protocol.h"
@@ -64,7 +66,17 @@ int agent_fixture_open(void **state)
 int agent_fixture_close(void **state)
 {
     struct agent_fixture *fixture = *state;
+    struct container *container;
     fd_close(&fixture->control);
+    /* What a failed test left running must not be in the next one's way. */
+    LIST_FOREACH(container, &fixture->sandbox.containers, link)
+    {
+        cgroup_kill(&container->cgroup, SIGKILL);
+    }
+    for (int turn = 0; turn < 200 && !LIST_EMPTY(&fixture->sandbox.containers) &&
+                       cgroup_is_populated(&LIST_FIRST(&fixture->sandbox.containers)->cgroup);
+         turn++)
+        loop_once(fixture->sandbox.loop, 10);
     fd_close(&fixture->children.fd);
     sandbox_fini(&fixture->sandbox);
     return 0;

@@ -342,6 +342,19 @@ static void a_terminal_is_the_controlling_one(void **state)
     json_decref(agent_call(fixture, "container.delete", params("c")));
 }
 
+static void an_idle_container_costs_nothing(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_decref(
+        agent_call(fixture, "container.create", create_params("c", config_for_shell("exec sleep 1000"))));
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    for (int i = 0; i < 50; i++)
+        loop_once(fixture->sandbox.loop, 10);
+    assert_int_equal(loop_once(fixture->sandbox.loop, 100), 0); /* no event: nothing spins */
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+}
+
 static bool powered_off(struct agent_fixture *fixture)
 {
     return fixture->power_offs > 0;
@@ -416,6 +429,7 @@ int main(void)
         CONTAINER_TEST(without_a_pid_namespace_orphans_end_with_the_init),
         CONTAINER_TEST(a_further_process_joins_and_has_its_own_streams),
         CONTAINER_TEST(a_terminal_is_the_controlling_one),
+        CONTAINER_TEST(an_idle_container_costs_nothing),
         CONTAINER_TEST(the_loss_of_the_owner_ends_container_and_guest),
         CONTAINER_TEST(a_created_container_can_be_deleted_by_force),
     };
