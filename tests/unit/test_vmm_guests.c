@@ -175,14 +175,14 @@ static void a_panic_without_reset_ends_too(void **state)
 
 static void a_triple_fault_is_told_with_registers(void **state)
 {
-    static const uint8_t code[] = {0x48,        0xb8, 0xef, 0xcd, 0xab,
-                                   0x89,        0x67, 0x45, 0x23, 0x01, /* movabs, %rax */
-                                   TRIPLE_FAULT};
+    static const uint8_t code[] = {TRIPLE_FAULT};
     struct result result;
     (void)state;
     RUN(code, &result);
     expect(&result, 5, "triple-fault");
-    assert_non_null(strstr(result.log, "rax=0123456789abcdef"));
+    /* Not their values: on AMD, KVM resets a processor that shuts down before it tells. */
+    assert_non_null(strstr(result.log, "vcpu=0 rip="));
+    assert_non_null(strstr(result.log, "vcpu=0 cr0="));
 }
 
 static void code_that_kvm_cannot_run_is_an_internal_error(void **state)
