@@ -161,16 +161,16 @@ static int walk_plan(struct fs_table *table, struct fs_inode *inode, struct fs_i
     struct fs_inode **list = NULL;
     if (up->fd < 0)
         err = -ESTALE; /* it has lost its name */
-    else if (depth > 0 && !(list = malloc(depth * sizeof(struct fs_inode *))))
+    else if (depth > 0 && !(list = calloc(depth, sizeof(struct fs_inode *))))
         err = -ENOMEM;
     if (!err) {
         *top = up;
         up->refs++;
         use_locked(up);
-        unsigned at = depth;
-        for (struct fs_inode *step = inode; step != up; step = step->parent) {
+        struct fs_inode *step = inode;
+        for (unsigned i = depth; i > 0; i--, step = step->parent) {
             step->refs++;
-            list[--at] = step;
+            list[i - 1] = step;
         }
     }
     pthread_mutex_unlock(&table->lock);

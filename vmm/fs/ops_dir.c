@@ -12,19 +12,21 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The entry at the cursor, reading more as needed; it is taken by entry_consume. 1, 0 at the end, -errno. */
-static int entry_next(struct fs_handle *handle, const struct dirent64 **entry)
+/* The entry at the cursor, reading more as needed; it is taken by entry_consume. NULL at the end, or with
+ * *err set. */
+static const struct dirent64 *entry_next(struct fs_handle *handle, int *err)
 {
     struct fs_dir *dir = handle->dir;
     if (dir->at == dir->end) {
         ssize_t got = getdents64(handle->fd, dir->buffer, sizeof(dir->buffer));
         dir->at = dir->end = 0;
+        if (got < 0)
+            *err = -errno;
         if (got <= 0)
-            return got < 0 ? -errno : 0;
+            return NULL;
         dir->end = (size_t)got;
     }
-    *entry = (const struct dirent64 *)(dir->buffer + dir->at);
-    return 1;
+    return (const struct dirent64 *)(dir->buffer + dir->at);
 }
 
 static void entry_consume(struct fs_dir *dir, const struct dirent64 *entry)
@@ -76,13 +78,12 @@ static int reply_entry_of(struct fs_request *request, const struct fs_handle *ha
 
 static int list(struct fs_request *request, struct fs_handle *handle, uint64_t offset, size_t room, bool plus)
 {
-    const struct dirent64 *entry = NULL;
     bool any = false;
     int err = seek_to(handle, offset);
     while (!err) {
-        int more = entry_next(handle, &entry);
-        if (more <= 0)
-            return any ? 0 : more; /* the error comes again with the next request */
+        const struct dirent64 *entry = entry_next(handle, &err);
+        if (!entry)
+            return any ? 0 : err; /* an error comes again with the next request */
         size_t name_length = strlen(entry->d_name);
         size_t size = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name_length);
         if (plus)
