@@ -4,8 +4,8 @@
  * An error is filled where it happens ("mount proc on /proc"), wrapped on the way up ("container c1"), sent
  * in the reply, and printed once, by main. A function that takes a `struct error *` returns 0 or a positive
  * result when it succeeded and leaves the error alone; on failure it returns -1 and has filled it. The
- * pointer may be NULL for a caller who does not care. The VMM's library code does not use this: it returns
- * -errno.
+ * pointer may be NULL for a caller who does not care. The VMM uses it only while a machine is built, where
+ * each failure is a sentence for a person; its devices and libraries return -errno.
  */
 #ifndef HUSK_COMMON_ERROR_H
 #define HUSK_COMMON_ERROR_H
