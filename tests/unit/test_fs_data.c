@@ -358,6 +358,14 @@ static void test_writeback_opens_for_reading_too(void **state)
     assert_int_equal(fs_read(f->caller, f->entry.nodeid, out.fh, 0, 10), 0);
 }
 
+/* The host cannot tell the guest's unwritten data from a hole. */
+static void test_writeback_has_no_holes(void **state)
+{
+    struct fixture *f = *state;
+    struct fuse_lseek_in in = {.fh = f->fh, .whence = SEEK_HOLE};
+    assert_int_equal(one_struct(f, FUSE_LSEEK, &in, sizeof(in), 8), -ENOSYS);
+}
+
 #define TEST(fn)            cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 #define TEST_WITH(fn, mode) cmocka_unit_test_setup_teardown(fn, set_up_##mode, tear_down)
 
@@ -381,6 +389,7 @@ int main(void)
         TEST_WITH(test_none_caches_nothing, none),
         TEST_WITH(test_always_remembers_missing_names, always),
         TEST_WITH(test_writeback_opens_for_reading_too, writeback),
+        TEST_WITH(test_writeback_has_no_holes, writeback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -119,6 +119,10 @@ int fs_op_lseek(struct fs_request *request)
 {
     struct fs_handles *handles = &request->server->handles;
     const struct fuse_lseek_in *in = request->in;
+    /* What a guest with write-back has not written yet looks like a hole from here, and its kernel asks all
+     * the same: told ENOSYS once, it takes the whole file for data. */
+    if (request->server->flags & FUSE_WRITEBACK_CACHE)
+        return -ENOSYS;
     /* The file's position is the guest's own; only what the host knows better is asked here. */
     if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE && in->whence != SEEK_END)
         return -EINVAL;
