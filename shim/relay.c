@@ -28,25 +28,27 @@ static bool relay_wait(int fd, short events)
     return poll(&pfd, 1, -1) >= 0 || errno == EINTR;
 }
 
+/* A splice that sleeps keeps the pipe's lock meanwhile, and whoever is at the pipe's other end then sleeps
+ * uninterruptibly, whatever lies in the pipe: so all waiting is done before, and the guest's stream, which is
+ * the relay's own, is non-blocking (SPLICE_F_NONBLOCK does not reach a socket that is written to). */
 static enum relay_end relay_splice(const struct relay *relay)
 {
     bool moved = false;
+    if (fd_set_nonblock(relay->to_socket ? relay->to_fd : relay->from_fd, 1) < 0)
+        return RELAY_SPLICE_REFUSED;
     for (;;) {
-        ssize_t got = splice(relay->from_fd, NULL, relay->to_fd, NULL, SPLICE_BYTES, SPLICE_F_MOVE);
+        if (!relay_wait(relay->from_fd, POLLIN) || !relay_wait(relay->to_fd, POLLOUT))
+            return RELAY_END_OF_INPUT;
+        ssize_t got =
+            splice(relay->from_fd, NULL, relay->to_fd, NULL, SPLICE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
         if (got > 0) {
             moved = true;
             continue;
         }
         if (got == 0)
             return RELAY_END_OF_INPUT;
-        if (errno == EINTR)
+        if (errno == EINTR || errno == EAGAIN)
             continue;
-        if (errno == EAGAIN) {
-            /* Either side may be the one that is not ready; the input is waited for first. */
-            if (!relay_wait(relay->from_fd, POLLIN) || !relay_wait(relay->to_fd, POLLOUT))
-                return RELAY_END_OF_INPUT;
-            continue;
-        }
         if (errno == EINVAL && !moved)
             return RELAY_SPLICE_REFUSED;
         return errno == EPIPE || errno == ECONNRESET ? RELAY_READER_GONE : RELAY_SPLICE_REFUSED;
