@@ -186,7 +186,7 @@ class QemuVm(Vm):
     def command(self):
         command = ["qemu-system-x86_64", "-M", "microvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=off",
                    "-accel", "kvm", "-cpu", "host", "-smp", str(self.cpus), "-m", f"{self.memory_mib}M",
-                   "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
+                   "-global", "virtio-mmio.force-legacy=false", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
                    "-kernel", self.kernel, "-initrd", self.initramfs, "-append", COMMAND_LINE,
                    "-device", "virtio-serial-device",
                    "-chardev", f"file,id=console,path={self.path('console.log')}", "-device", "virtconsole,chardev=console",
