@@ -101,12 +101,12 @@ stopped() { [ "$(state_of "$1")" = stopped ]; }
 
 # --- Crashes --------------------------------------------------------------------
 
-# Starts the container `crash`, which executes SCRIPT when crash_trigger says so through its stdin.
+# Starts the container `crash` with SCRIPT, which says "up" and goes on when crash_trigger gives its stdin a line.
 crash_start() { # crash_start [SCRIPT]
   mkfifo "$work/go"
   exec 9<> "$work/go"
   bundle_make "$bundle" ".process.args = [\"sh\", \"-c\", \$script] ${guest_config:-}" \
-    --arg script "echo up; read go; ${1:-sleep 1000}; sleep 1000"
+    --arg script "${1:-echo up; sleep 1000}"
   husk run --bundle "$bundle" crash > "$work/out" 2> "$work/err" < "$work/go" 9>&- &
   crash_run=$!
   wait_for 60 grep -qs up "$work/out" || fail "the container did not start: $(cat "$work/err")"
