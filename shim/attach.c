@@ -44,18 +44,19 @@ static const char *const stage_names[] = {"enter the VMM's mount namespace", "ma
                                           "make the shared tree read-only"};
 
 /* A detached copy of the tree at `source`. As a slave it still gets what the host mounts below a shared
- * volume later; nothing ever goes the other way. */
+ * volume later; nothing ever goes the other way. No device node in it opens on the host: the guest's own
+ * kernel opens those. */
 static int tree_open(struct attach_tree *tree, const char *source, bool recursive, struct error *err)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? (unsigned)AT_RECURSIVE : 0);
-    struct mount_attr slave = {.propagation = MS_SLAVE};
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV, .propagation = MS_SLAVE};
     struct stat status;
     tree->source = source;
     tree->fd = open_tree(AT_FDCWD, source, flags);
     if (tree->fd < 0)
         return error_set(err, errno, "take the tree %s", source);
-    if (mount_setattr(tree->fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &slave, sizeof(slave)) < 0)
-        return error_set(err, errno, "propagation of the tree %s", source);
+    if (mount_setattr(tree->fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+        return error_set(err, errno, "flags of the tree %s", source);
     if (fstat(tree->fd, &status) < 0)
         return error_set(err, errno, "%s", source);
     tree->directory = S_ISDIR(status.st_mode);
