@@ -289,6 +289,27 @@ static void test_a_mount_is_a_submount(void **state)
     assert_int_equal(f->entry.nodeid, dir);
 }
 
+static void test_a_containers_root_is_no_submount(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t container = make_dir(f, FUSE_ROOT_ID, "c1");
+    uint64_t mounts = make_dir(f, container, "mounts");
+    make_dir(f, container, "rootfs");
+    make_dir(f, mounts, "0");
+    char rootfs[96], volume[96];
+    snprintf(rootfs, sizeof(rootfs), "%s/c1/rootfs", f->rig.path);
+    snprintf(volume, sizeof(volume), "%s/c1/mounts/0", f->rig.path);
+    if (mount("husk-test", rootfs, "tmpfs", 0, NULL) < 0)
+        skip(); /* no right to mount here */
+    assert_int_equal(mount("husk-test", volume, "tmpfs", 0, NULL), 0);
+    assert_int_equal(fs_lookup(f->caller, container, "rootfs", &f->entry), 0);
+    assert_int_equal(f->entry.attr.flags & FUSE_ATTR_SUBMOUNT, 0);
+    assert_int_equal(fs_lookup(f->caller, mounts, "0", &f->entry), 0);
+    assert_true(f->entry.attr.flags & FUSE_ATTR_SUBMOUNT);
+    assert_int_equal(umount2(rootfs, MNT_DETACH), 0);
+    assert_int_equal(umount2(volume, MNT_DETACH), 0);
+}
+
 static void test_one_directory_mounted_twice_is_two(void **state)
 {
     struct fixture *f = *state;
@@ -324,6 +345,7 @@ int main(void)
         TEST(test_hard_link_to_a_file_outside),
         TEST(test_records_that_would_form_a_ring),
         TEST(test_a_mount_is_a_submount),
+        TEST(test_a_containers_root_is_no_submount),
         TEST(test_one_directory_mounted_twice_is_two),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

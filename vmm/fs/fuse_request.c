@@ -100,7 +100,7 @@ static uint64_t valid_seconds(const struct fs_server *server)
     return 0;
 }
 
-void fs_attr_fill(const struct fs_server *server, const struct statx *stx, struct fuse_attr *attr)
+void fs_attr_fill(const struct statx *stx, struct fuse_attr *attr)
 {
     /* The kernel's 32-bit device number: 20 bits of minor around 12 of major. */
     uint32_t minor = stx->stx_rdev_minor;
@@ -121,18 +121,21 @@ void fs_attr_fill(const struct fs_server *server, const struct statx *stx, struc
         .rdev = (minor & 0xff) | stx->stx_rdev_major << 8 | (minor & ~0xffU) << 12,
         .blksize = stx->stx_blksize,
     };
-    if (server->flags & FUSE_SUBMOUNTS && S_ISDIR(stx->stx_mode) &&
-        stx->stx_attributes & STATX_ATTR_MOUNT_ROOT)
-        attr->flags |= FUSE_ATTR_SUBMOUNT;
 }
 
-void fs_entry_fill(const struct fs_server *server, uint64_t nodeid, const struct statx *stx,
+void fs_entry_fill(struct fs_server *server, uint64_t nodeid, const struct statx *stx,
                    struct fuse_entry_out *entry)
 {
     uint64_t valid = valid_seconds(server);
     *entry = (struct fuse_entry_out){.nodeid = nodeid, .entry_valid = valid, .attr_valid = valid};
-    if (stx)
-        fs_attr_fill(server, stx, &entry->attr);
+    if (!stx)
+        return;
+    fs_attr_fill(stx, &entry->attr);
+    /* Linux gives submounts no POSIX ACLs (6.12: their superblock lacks SB_POSIXACL). A container's root
+     * needs them more than a device number of its own, so it stays in the main superblock. */
+    if (server->flags & FUSE_SUBMOUNTS && S_ISDIR(stx->stx_mode) &&
+        stx->stx_attributes & STATX_ATTR_MOUNT_ROOT && !fs_inode_is_container_root(&server->table, nodeid))
+        entry->attr.flags |= FUSE_ATTR_SUBMOUNT;
 }
 
 int fs_reply_entry(struct fs_request *request, uint64_t nodeid, const struct statx *stx)
@@ -145,6 +148,6 @@ int fs_reply_entry(struct fs_request *request, uint64_t nodeid, const struct sta
 int fs_reply_attr(struct fs_request *request, const struct statx *stx)
 {
     struct fuse_attr_out out = {.attr_valid = valid_seconds(request->server)};
-    fs_attr_fill(request->server, stx, &out.attr);
+    fs_attr_fill(stx, &out.attr);
     return fs_reply(request, &out, sizeof(out));
 }

@@ -66,9 +66,9 @@ int fs_reply_file(struct fs_request *request, int fd, uint64_t offset, size_t ma
 /* fuse_entry_out of an inode entered as `nodeid`. */
 int fs_reply_entry(struct fs_request *request, uint64_t nodeid, const struct statx *stx);
 int fs_reply_attr(struct fs_request *request, const struct statx *stx);
-void fs_entry_fill(const struct fs_server *server, uint64_t nodeid, const struct statx *stx,
+void fs_entry_fill(struct fs_server *server, uint64_t nodeid, const struct statx *stx,
                    struct fuse_entry_out *entry);
-void fs_attr_fill(const struct fs_server *server, const struct statx *stx, struct fuse_attr *attr);
+void fs_attr_fill(const struct statx *stx, struct fuse_attr *attr);
 
 /* Logs what a hostile guest may cause at will: limited. */
 void fs_request_complain(struct fs_context *context, const char *what);

@@ -399,6 +399,18 @@ static enum fs_flush flush_of(int fd)
     }
 }
 
+bool fs_inode_is_container_root(struct fs_table *table, uint64_t nodeid)
+{
+    struct fs_inode *inode = fs_inode_get(table, nodeid);
+    if (!inode)
+        return false;
+    pthread_mutex_lock(&table->lock);
+    bool is = inode->parent && inode->parent->parent == table->root;
+    pthread_mutex_unlock(&table->lock);
+    fs_inode_put(table, inode);
+    return is;
+}
+
 bool fs_inode_flush_matters(struct fs_table *table, const struct fs_inode *inode, int fd)
 {
     pthread_mutex_lock(&table->lock);
