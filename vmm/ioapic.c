@@ -57,6 +57,7 @@ struct msi {
 struct ioapic {
     const struct ioapic_ops *ops;
     void *arg;
+    unsigned pins;        /* that the guest sees */
     pthread_mutex_t lock; /* guards all below */
     uint32_t id, select;
     uint64_t entry[LAYOUT_PINS];
@@ -72,10 +73,16 @@ struct ioapic *ioapic_new(const struct ioapic_ops *ops, void *arg)
         return NULL;
     ioapic->ops = ops;
     ioapic->arg = arg;
+    ioapic->pins = LAYOUT_PINS;
     pthread_mutex_init(&ioapic->lock, NULL);
     for (unsigned pin = 0; pin < LAYOUT_PINS; pin++)
         ioapic->entry[pin] = ENTRY_MASKED;
     return ioapic;
+}
+
+void ioapic_set_pins(struct ioapic *ioapic, unsigned pins)
+{
+    ioapic->pins = pins < LAYOUT_PINS ? pins : LAYOUT_PINS;
 }
 
 void ioapic_free(struct ioapic *ioapic)
@@ -187,9 +194,9 @@ static uint32_t register_get(const struct ioapic *ioapic, uint32_t index)
     case INDEX_ARB:
         return ioapic->id;
     case INDEX_VER:
-        return VERSION | (LAYOUT_PINS - 1) << 16;
+        return VERSION | (ioapic->pins - 1) << 16;
     default:
-        if (index < INDEX_REDTBL || index >= INDEX_REDTBL + 2 * LAYOUT_PINS)
+        if (index < INDEX_REDTBL || index >= INDEX_REDTBL + 2 * ioapic->pins)
             return 0;
         index -= INDEX_REDTBL;
         return (uint32_t)(ioapic->entry[index / 2] >> (index % 2 ? 32 : 0));
@@ -216,7 +223,7 @@ static void register_set(struct ioapic *ioapic, uint32_t index, uint32_t value)
 {
     if (index == INDEX_ID)
         ioapic->id = value & ID_MASK;
-    else if (index >= INDEX_REDTBL && index < INDEX_REDTBL + 2 * LAYOUT_PINS)
+    else if (index >= INDEX_REDTBL && index < INDEX_REDTBL + 2 * ioapic->pins)
         entry_set(ioapic, index - INDEX_REDTBL, value);
 }
 

@@ -29,6 +29,11 @@ struct ioapic_ops {
 struct ioapic *ioapic_new(const struct ioapic_ops *ops, void *arg);
 void ioapic_free(struct ioapic *ioapic);
 
+/* How many pins the guest sees, from 0 up (1 to 24; 24 at first): the version register's "maximum redirection
+ * entry" says so, and entries beyond read as zero. Linux masks each pin it is told of at boot, 8 exits a
+ * pin. Before the guest runs. */
+void ioapic_set_pins(struct ioapic *ioapic, unsigned pins);
+
 /* Register access; offset is within the 4 KiB window. Accesses of other than 4 bytes read as zero and write
  * nothing (82093AA §3.0). */
 void ioapic_read(struct ioapic *ioapic, uint64_t offset, void *data, uint32_t length);

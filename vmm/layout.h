@@ -40,11 +40,12 @@
                  */
 #define LAYOUT_TSS 0xfffbd000u
 
-/* Interrupt lines (IOAPIC pins, which are GSIs). */
+/* Interrupt lines (IOAPIC pins, which are GSIs). From the first up, without gaps: a guest is told of the pins
+ * in use only (ioapic_set_pins). */
 #define LAYOUT_PINS         24u
-#define LAYOUT_PIN_VIRTIO   4u /* the first of the virtio slots' */
-#define LAYOUT_PIN_VMGENID  23u
-#define LAYOUT_VIRTIO_SLOTS (LAYOUT_PIN_VMGENID - LAYOUT_PIN_VIRTIO)
+#define LAYOUT_PIN_VMGENID  1u
+#define LAYOUT_PIN_VIRTIO   2u /* the first of the virtio slots' */
+#define LAYOUT_VIRTIO_SLOTS (LAYOUT_PINS - LAYOUT_PIN_VIRTIO)
 
 #define LAYOUT_MEMORY_MIN_MIB 64u
 #define LAYOUT_MEMORY_MAX_MIB (512u * 1024u)

@@ -179,6 +179,7 @@ static int build_platform(struct machine *machine, const struct machine_config *
     machine->serial = serial_new(config->console_fd, config->console_limit_bytes);
     if (!machine->ioapic || !machine->serial)
         return error_set(err, ENOMEM, "machine");
+    ioapic_set_pins(machine->ioapic, LAYOUT_PIN_VIRTIO);
     machine->panic_timer = (struct watch){.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
                                           .fn = panic_deadline,
                                           .arg = machine};
@@ -293,6 +294,7 @@ int machine_add_virtio(struct machine *machine, struct virtio_device *device, st
         return error_set(err, error, "machine: virtio %s: transport", name);
     }
     machine->slots++;
+    ioapic_set_pins(machine->ioapic, LAYOUT_PIN_VIRTIO + machine->slots);
     int rc = bind_kicks(machine, slot, base);
     struct bus_window window = {base, VIRTIO_MMIO_SIZE, read_virtio, write_virtio, slot->mmio};
     if (rc == 0)

@@ -86,6 +86,24 @@ static void registers_read_as_an_82093aa(void **state)
     ioapic_free(ioapic);
 }
 
+static void pins_beyond_those_in_use_are_not_there(void **state)
+{
+    struct fake_kvm kvm = {0};
+    (void)state;
+    struct ioapic *ioapic = ioapic_new(&ops, &kvm);
+    ioapic_set_pins(ioapic, 6);
+    assert_int_equal(get(ioapic, 1), 0x00050020);
+    assert_int_equal(get(ioapic, 0x10 + 2 * 5), MASKED);
+    set_entry(ioapic, 6, 0x31, 0);
+    assert_int_equal(get(ioapic, 0x10 + 2 * 6), 0);
+    assert_int_equal(kvm.calls, 0);
+    set_entry(ioapic, 5, 0x31, 0);
+    assert_int_equal(kvm.routes, 1);
+    ioapic_set_pins(ioapic, 99);
+    assert_int_equal(get(ioapic, 1), 0x00170020);
+    ioapic_free(ioapic);
+}
+
 static void accesses_of_other_widths_do_nothing(void **state)
 {
     struct fake_kvm kvm = {0};
@@ -247,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(registers_read_as_an_82093aa),
+        cmocka_unit_test(pins_beyond_those_in_use_are_not_there),
         cmocka_unit_test(accesses_of_other_widths_do_nothing),
         cmocka_unit_test(unmasked_entries_become_routes),
         cmocka_unit_test(a_refused_route_is_tried_again),
