@@ -262,6 +262,7 @@ static int connection_handle_first(struct connection *connection, const json_t *
     connection->control = true;
     sandbox_count_silent(connection->sandbox, -1);
     connection_greet(connection, NULL);
+    sandbox_complete(connection->sandbox); /* while the host prepares its first request */
     return 0;
 }
 

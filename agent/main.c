@@ -42,8 +42,8 @@ static int watch_children(struct sandbox *sandbox, struct watch *children, struc
     return failed ? error_set(err, -failed, "signalfd") : 0;
 }
 
-/* The staircase of the start. The host hears the knock as early as the agent can listen: its connection then
- * waits in the backlog while the rest is made ready. */
+/* The staircase of the start. The host hears the knock as early as the agent can listen, its greeting is
+ * answered next, and what only containers need is made ready while the host acts on that. */
 static int agent_run(struct error *err)
 {
     struct server server;
@@ -52,7 +52,7 @@ static int agent_run(struct error *err)
     if (guest_prepare(err) || server_listen(&server, err) || sandbox_init(&sandbox, err))
         return -1;
     sandbox.power_off = guest_power_off;
-    guest_complete();
+    sandbox.complete = guest_complete;
     if (watch_children(&sandbox, &children, err) || server_serve(&server, &sandbox, err))
         return -1;
     int failed = loop_run(sandbox.loop);

@@ -48,6 +48,14 @@ int sandbox_init(struct sandbox *sandbox, struct error *err)
     return failed ? error_set(err, -failed, "timer") : 0;
 }
 
+void sandbox_complete(struct sandbox *sandbox)
+{
+    void (*complete)(void) = sandbox->complete;
+    sandbox->complete = NULL;
+    if (complete)
+        complete();
+}
+
 void sandbox_fini(struct sandbox *sandbox)
 {
     while (!LIST_EMPTY(&sandbox->connections))

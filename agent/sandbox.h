@@ -22,6 +22,9 @@ struct sandbox {
     unsigned connection_count;
     struct watch first_frame_timer; /* a timerfd, running while a connection has not said what it is */
     unsigned silent_connections;
+    /* Makes the guest ready for containers: set by main; called once, after the first control connection has
+     * been answered and before its first request. NULL: nothing is left to do. */
+    void (*complete)(void);
     /* Ends the guest: set by main; called at most once, when everything in it is to end. */
     void (*power_off)(struct sandbox *sandbox);
     bool ending;
@@ -29,6 +32,9 @@ struct sandbox {
 
 /* 0, or -1 with err filled. sandbox_fini frees whatever the outcome. */
 int sandbox_init(struct sandbox *sandbox, struct error *err);
+
+/* Calls `complete` if that is still to be done. */
+void sandbox_complete(struct sandbox *sandbox);
 
 /* Frees connections and containers; for tests, since the agent's sandbox ends with the guest. */
 void sandbox_fini(struct sandbox *sandbox);

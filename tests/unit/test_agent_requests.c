@@ -152,6 +152,34 @@ static void shutdown_is_answered_and_ends_the_guest_once(void **state)
     assert_int_equal(fixture->power_offs, 1);
 }
 
+static unsigned completions;
+
+static void count_completion(void)
+{
+    completions++;
+}
+
+static void the_first_control_connection_has_the_guest_completed(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    completions = 0;
+    fixture->sandbox.complete = count_completion;
+    for (int i = 0; i < 2; i++) {
+        int fd = agent_connect(fixture);
+        json_decref(
+            agent_exchange(fixture, fd, json_pack("{s:i, s:s}", "husk", PROTOCOL_VERSION, "open", "stream")));
+        close(fd);
+        assert_int_equal(completions, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        int fd = agent_connect(fixture);
+        json_decref(agent_exchange(fixture, fd,
+                                   json_pack("{s:i, s:s}", "husk", PROTOCOL_VERSION, "open", "control")));
+        close(fd);
+        assert_int_equal(completions, 1);
+    }
+}
+
 static void the_loss_of_a_connection_that_owns_nothing_ends_nothing(void **state)
 {
     struct agent_fixture *fixture = *state;
@@ -178,6 +206,7 @@ int main(void)
         AGENT_TEST(requests_without_id_or_method_are_answered_too),
         AGENT_TEST(container_ids_and_roots_are_checked),
         AGENT_TEST(shutdown_is_answered_and_ends_the_guest_once),
+        AGENT_TEST(the_first_control_connection_has_the_guest_completed),
         AGENT_TEST(the_loss_of_a_connection_that_owns_nothing_ends_nothing),
     };
     return cmocka_run_group_tests_name("agent_requests", tests, NULL, NULL);
