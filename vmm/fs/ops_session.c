@@ -19,12 +19,15 @@
  * - FUSE_DONT_MASK and FUSE_POSIX_ACL: umask or default ACL is the host filesystem's decision;
  * - FUSE_HANDLE_KILLPRIV_V2: so is the clearing of set-user-ID and file capabilities;
  * - FUSE_ALLOW_IDMAP: owners in requests are used only for new files, where the guest maps them;
+ * - no FUSE_READDIRPLUS_AUTO: with it the guest lists all but a directory's first page without attributes,
+ *   and find, tar or ls -l then ask for each by a lookup; an attribute costs one statx here, a lookup a
+ *   request;
  * - no FUSE_EXPORT_SUPPORT: "." and ".." are not names. */
 #define FLAGS_ALWAYS                                                                                         \
     (FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK | FUSE_DO_READDIRPLUS |        \
-     FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_POSIX_ACL | FUSE_ABORT_ERROR |     \
-     FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT |         \
-     FUSE_CREATE_SUPP_GROUP | FUSE_NO_EXPORT_SUPPORT | FUSE_ALLOW_IDMAP)
+     FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_POSIX_ACL | FUSE_ABORT_ERROR | FUSE_MAX_PAGES |            \
+     FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP | \
+     FUSE_NO_EXPORT_SUPPORT | FUSE_ALLOW_IDMAP)
 
 static uint64_t flags_wanted(const struct fs_server *server)
 {
