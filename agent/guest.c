@@ -16,17 +16,21 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define BIND_DIR    "/root"
 #define GUEST_NAME  "husk"
 #define FILES_MAX   1048576 /* of the agent: streams and connections */
 #define END_WAIT_MS 2000
+/* As much as one request to the file server can carry; the kernel's default of 128 KiB makes eight of it. */
+#define SHARED_READ_AHEAD_KIB "1024"
 
 /* The initial root (rootfs) has no mount above it, so pivot_root(2) refuses to leave it, and containers could
  * not be given a root of their own. A bind mount of it, moved over itself, can be left. */
@@ -79,6 +83,20 @@ static const struct {
     {"virtiofs", SHARED_TAG, SHARED_DIR, NULL, 0},
 };
 
+static void set_read_ahead(void)
+{
+    struct stat st;
+    char path[64];
+    if (stat(SHARED_DIR, &st) < 0) {
+        log_warn("%s: %s", SHARED_DIR, strerror(errno));
+        return;
+    }
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+    cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, SHARED_READ_AHEAD_KIB, strlen(SHARED_READ_AHEAD_KIB)) < 0)
+        log_warn("%s: %s", path, strerror(errno));
+}
+
 void guest_complete(void)
 {
     static const char *const directories[] = {"/proc",     "/sys",     "/run",
@@ -92,6 +110,7 @@ void guest_complete(void)
                   guest_mounts[i].options) < 0)
             log_err("mount %s on %s: %s", guest_mounts[i].type, guest_mounts[i].target, strerror(errno));
     }
+    set_read_ahead();
     struct error err;
     if (cgroup_enable_controllers(&err))
         log_err("%s", err.text);
