@@ -1,6 +1,6 @@
 /*
- * The IOAPIC of a split irqchip (Intel 82093AA with the 82093AA-successors' EOI register): 24 pins whose
- * redirection entries become KVM's GSI routes, GSI n being pin n.
+ * The IOAPIC of a split irqchip (Intel 82093AA with the 82093AA-successors' EOI register): 24 pins, of which
+ * the guest is told of those in use. Their redirection entries become KVM's GSI routes, GSI n being pin n.
  *
  * A device's interrupt is an eventfd bound to its pin's GSI: once the route is set, raising it involves
  * neither this code nor a register. Trust boundary: registers are written by the guest, from any vCPU thread;
