@@ -1,11 +1,15 @@
 /*
- * What the file benchmarks do in the guest: io WHAT DIRECTORY, one measurement, printed in seconds.
+ * What the file benchmarks do in the guest: io WHAT DIRECTORY [DIVISOR], one measurement, printed in seconds.
  *
- *   sequential-read, sequential-write    256 MiB of DIRECTORY/file, 1 MiB at a time; the write ends with
- * fsync random-read, random-write            OPERATIONS times 4 KiB of DIRECTORY/file, at places that follow
- * from a fixed seed files                                create, stat and unlink of 10,000 files prepare
- * makes DIRECTORY/file; prints nothing drop                                 drops this kernel's page, dentry
- * and inode caches; prints nothing
+ *   sequential-read    256 MiB of DIRECTORY/file, 1 MiB at a time
+ *   sequential-write   the same, ends with fsync
+ *   random-read        8192 times 4 KiB of DIRECTORY/file, at places that follow from a fixed seed
+ *   random-write       the same, ends with fsync
+ *   files              creates, then stats, then unlinks 10,000 files
+ *   prepare            makes DIRECTORY/file; prints nothing
+ *   drop               drops this kernel's page, dentry and inode caches; prints nothing
+ *
+ * DIVISOR makes each of these sizes and counts smaller.
  *
  * Built static by tests/bench/run and copied to the shared tree, so that every system under test runs the
  * same code.
@@ -20,11 +24,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FILE_BYTES  (256u << 20)
 #define BLOCK_BYTES (1u << 20)
 #define PAGE_BYTES  4096u
-#define OPERATIONS  8192u
-#define FILES       10000u
+
+static unsigned file_bytes = 256u << 20, operations = 8192, file_count = 10000;
 
 static uint8_t block[BLOCK_BYTES];
 
@@ -45,7 +48,7 @@ static int file_open(int flags)
 static void sequential_write(void)
 {
     int fd = file_open(O_CREAT | O_WRONLY);
-    for (unsigned at = 0; at < FILE_BYTES; at += BLOCK_BYTES) {
+    for (unsigned at = 0; at < file_bytes; at += BLOCK_BYTES) {
         memcpy(block, &at, sizeof(at));
         if (pwrite(fd, block, BLOCK_BYTES, at) != (ssize_t)BLOCK_BYTES)
             fail("write");
@@ -58,7 +61,7 @@ static void sequential_write(void)
 static void sequential_read(void)
 {
     int fd = file_open(O_RDONLY);
-    for (unsigned at = 0; at < FILE_BYTES; at += BLOCK_BYTES) {
+    for (unsigned at = 0; at < file_bytes; at += BLOCK_BYTES) {
         unsigned got;
         if (pread(fd, block, BLOCK_BYTES, at) != (ssize_t)BLOCK_BYTES)
             fail("read");
@@ -76,13 +79,13 @@ static off_t next_place(void)
 {
     static uint32_t state = 1;
     state = state * 1664525u + 1013904223u;
-    return (off_t)(state >> 8) % (off_t)(FILE_BYTES / PAGE_BYTES) * (off_t)PAGE_BYTES;
+    return (off_t)(state >> 8) % (off_t)(file_bytes / PAGE_BYTES) * (off_t)PAGE_BYTES;
 }
 
 static void random_read(void)
 {
     int fd = file_open(O_RDONLY);
-    for (unsigned i = 0; i < OPERATIONS; i++)
+    for (unsigned i = 0; i < operations; i++)
         if (pread(fd, block, PAGE_BYTES, next_place()) != (ssize_t)PAGE_BYTES)
             fail("read");
     close(fd);
@@ -92,7 +95,7 @@ static void random_read(void)
 static void random_write(void)
 {
     int fd = file_open(O_WRONLY);
-    for (unsigned i = 0; i < OPERATIONS; i++) {
+    for (unsigned i = 0; i < operations; i++) {
         off_t at = next_place();
         if (at % (off_t)BLOCK_BYTES == 0)
             at += (off_t)PAGE_BYTES;
@@ -110,19 +113,19 @@ static void files(void)
     struct stat st;
     if (mkdir("files", 0755) < 0)
         fail("files");
-    for (unsigned i = 0; i < FILES; i++) {
+    for (unsigned i = 0; i < file_count; i++) {
         snprintf(name, sizeof(name), "files/%u", i);
         int fd = open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
         if (fd < 0)
             fail(name);
         close(fd);
     }
-    for (unsigned i = 0; i < FILES; i++) {
+    for (unsigned i = 0; i < file_count; i++) {
         snprintf(name, sizeof(name), "files/%u", i);
         if (stat(name, &st) < 0)
             fail(name);
     }
-    for (unsigned i = 0; i < FILES; i++) {
+    for (unsigned i = 0; i < file_count; i++) {
         snprintf(name, sizeof(name), "files/%u", i);
         if (unlink(name) < 0)
             fail(name);
@@ -156,10 +159,14 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    if (argc != 3 || chdir(argv[2]) < 0) {
-        fprintf(stderr, "usage: io WHAT DIRECTORY\n");
+    unsigned divisor = argc == 4 ? (unsigned)strtoul(argv[3], NULL, 10) : 1;
+    if (argc < 3 || argc > 4 || divisor < 1 || divisor > file_bytes / BLOCK_BYTES || chdir(argv[2]) < 0) {
+        fprintf(stderr, "usage: io WHAT DIRECTORY [DIVISOR]\n");
         return 2;
     }
+    file_bytes = file_bytes / BLOCK_BYTES / divisor * BLOCK_BYTES;
+    operations /= divisor;
+    file_count /= divisor;
     for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         if (strcmp(modes[i].name, argv[1]) != 0)
             continue;
