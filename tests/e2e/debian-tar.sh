@@ -3,7 +3,8 @@
 # limit: 400
 . "${0%/*}/lib.sh"
 
-readonly kinds=(--xattrs '--xattrs-include=*' --acls --numeric-owner --sort=name --format=posix "--pax-option=delete=atime,delete=ctime")
+readonly plain=(--numeric-owner --sort=name --format=posix "--pax-option=delete=atime,delete=ctime")
+readonly kinds=("${plain[@]}" --xattrs '--xattrs-include=*' --acls)
 # Something to carry beside what Debian has: a file capability, an ACL, a user attribute, a hard link, other owners.
 mark=$rootfs/usr/share/husk-tar
 mkdir -p "$mark"
@@ -13,12 +14,14 @@ setfattr -n user.colour -v blue "$mark/file"
 cp /bin/true "$mark/capable" && setcap cap_net_raw+ep "$mark/capable"
 setfacl -m u:33:rwx,d:g:44:rx "$mark"
 
-# Out: the guest's archive of /usr has the content that the host sees.
+# Out: the guest's archive of the whole of /usr has the content that the host sees, and of the marked part the attributes.
 mkfifo "$work/guest"
-in_guest tar "${kinds[@]}" -C / -cf - usr > "$work/guest" &
+in_guest tar "${plain[@]}" -C / -cf - usr > "$work/guest" &
 guest=$!
-ok "archive of /usr made in the guest" cmp "$work/guest" <(tar "${kinds[@]}" -C "$rootfs" -cf - usr)
+ok "archive of /usr made in the guest" cmp "$work/guest" <(tar "${plain[@]}" -C "$rootfs" -cf - usr)
 ok "tar in the guest" wait $guest
+ok "attributes, as the guest reads them" cmp <(in_guest tar "${kinds[@]}" -C / -cf - usr/share/husk-tar) \
+  <(tar "${kinds[@]}" -C "$rootfs" -cf - usr/share/husk-tar)
 
 # In: unpacked in the guest from its stdin, it makes the same archive again on the host.
 readonly part=(usr/share/husk-tar usr/bin usr/lib/git-core usr/share/perl5 usr/include)
