@@ -1,6 +1,6 @@
 #!/bin/bash
 # gcc in the guest compiles and links a C program with threads, and it runs.
-# limit: 240
+# limit: 600
 . "${0%/*}/lib.sh"
 
 mkdir -p "$rootfs/srv/c"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A program ended by signal N gives exit status 128 + N, as under crun. The container has no pid namespace of its own, since
 # signals that are not handled do not reach a namespace's process 1; the last one, a real fault, does.
-# limit: 240
+# limit: 600
 . "${0%/*}/lib.sh"
 
 shared='| .linux.namespaces |= map(select(.type != "pid"))'

@@ -1,6 +1,6 @@
 #!/bin/bash
 # A tree of 12,000 files is walked, read and written through a VMM that may have 400 open files.
-# limit: 300
+# limit: 600
 . "${0%/*}/lib.sh"
 
 tree=$rootfs/srv/many

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Any command may be killed at any moment: a killed create leaves nothing that delete --force does not remove, and state is
 # never half-written.
-# limit: 300
+# limit: 600
 . "${0%/*}/lib.sh"
 
 bundle_make "$bundle" '.process.args = ["sleep", "1000"]'
