@@ -149,7 +149,7 @@ def deep():
     os.mkdir("deep")
     top = os.open(".", os.O_RDONLY)
     os.chdir("deep")
-    for i in range(200):
+    for i in range(60):
         os.mkdir("d" * 100), os.chdir("d" * 100)
     write("bottom")
     found = os.path.exists("bottom"), outcome(lambda: len(os.getcwd()) > 4096)
@@ -160,7 +160,7 @@ def deep():
 @case
 def readdir_large():
     os.mkdir("d")
-    for i in range(2000):
+    for i in range(600):
         os.close(os.open(f"d/{i:05}-{'n' * (i % 60)}", os.O_CREAT | os.O_WRONLY))
     entries = list(os.scandir("d"))
     kinds = all(e.is_file(follow_symlinks=False) for e in entries)
@@ -630,7 +630,7 @@ def storm():
 
     def work(seed):
         bad = 0
-        for i in range(300):
+        for i in range(120):
             k, a, b = (seed * 7919 + i * 104729) % 20, "ab"[i % 2], "ab"[(i + seed) % 2]
             steps = [lambda: write(f"s/{a}/{k}", b"%d" % k * 1000), lambda: os.rename(f"s/{a}/{k}", f"s/{b}/{k}"),
                      lambda: os.link(f"s/{b}/{k}", f"s/{a}/l{k}"), lambda: os.listdir(f"s/{a}"),
