@@ -1,6 +1,6 @@
 #!/bin/bash
 # git in the guest: init, add and commit of 5,000 files, clone, fsck; the clone has the same tree.
-# limit: 1200
+# limit: 900
 . "${0%/*}/lib.sh"
 
 mkdir -p "$rootfs/srv/git"

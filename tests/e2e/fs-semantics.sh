@@ -1,7 +1,7 @@
 #!/bin/bash
 # The root file system does in the guest what it does on the host, in every corner case of guest/fs-semantics.py and with
 # every cache policy: none, auto, and always with writeback for trees that nobody else changes.
-# limit: 1200
+# limit: 900
 . "${0%/*}/lib.sh"
 
 cp "$here/guest/fs-semantics.py" "$rootfs/srv/"
