@@ -2,6 +2,7 @@
 # git in the guest: init, add and commit of 5,000 files, clone, fsck; the clone has the same tree.
 # limit: 900
 . "${0%/*}/lib.sh"
+long
 
 mkdir -p "$rootfs/srv/git"
 in_guest sh -euc '

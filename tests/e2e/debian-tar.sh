@@ -2,6 +2,7 @@
 # tar of /usr out of the container and into it again compares equal: content, owners, modes, times, links and xattrs.
 # limit: 900
 . "${0%/*}/lib.sh"
+long
 
 readonly plain=(--numeric-owner --sort=name --format=posix "--pax-option=delete=atime,delete=ctime")
 readonly kinds=("${plain[@]}" --xattrs '--xattrs-include=*' --acls)

@@ -2,7 +2,8 @@
 #
 # A script's checks are `ok`, `equal`, `matches`, `fails_with`; the first that does not hold ends it with status 1. At the end
 # the script must have left nothing: no process of husk's, mount, socket or file under --root (leaks_check). `skip` ends it
-# with status 77. What the runtime's peer (crun) says or does is asked for in the same run, never written down.
+# with status 77; `long` does so in the testbed. What the runtime's peer (crun) says or does is asked for in the same run,
+# never written down.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -24,6 +25,11 @@ fail() {
 skip() {
   say "skipped: $*"
   exit 77
+}
+
+# long: ends a test that takes many minutes in emulation, unless HUSK_LONG=1 asks for it. Where KVM works it always runs.
+long() {
+  [ ! -d /run/testbed ] || [ "${HUSK_LONG:-0}" = 1 ] || skip "takes many minutes in the testbed; HUSK_LONG=1 runs it there"
 }
 
 ok() { # ok WHAT COMMAND...
