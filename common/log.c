@@ -3,6 +3,8 @@
  */
 #include "common/log.h"
 
+#include "common/time_text.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
@@ -62,13 +64,8 @@ static void log_put_text(enum log_level level, const char *message)
 
 static void log_put_json(enum log_level level, const char *message)
 {
-    struct timespec now;
-    struct tm parts;
-    char when[40];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &parts);
-    size_t length = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(when + length, sizeof(when) - length, ".%09ldZ", now.tv_nsec);
+    char when[TIME_TEXT_SIZE];
+    time_text_now(when);
 
     /* A message that is no UTF-8 still has to be told: jansson refuses it, so its odd bytes are replaced. */
     char ascii[LINE_MAX_BYTES];

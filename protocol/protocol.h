@@ -64,8 +64,9 @@
 
 /* The virtio-fs tag, and where the agent mounts it. Containers' files are at SHARED_DIR/<container>/rootfs
  * and .../mounts/<n>. */
-#define SHARED_TAG "husk"
-#define SHARED_DIR "/run/husk/shared"
+#define SHARED_TAG    "husk"
+#define SHARED_DIR    "/run/husk/shared"
+#define SHARED_ROOTFS "rootfs" /* the name of a container's root filesystem in its directory */
 
 #define FRAME_BYTES_MAX  (8u << 20)
 #define CONTAINER_ID_MAX 128 /* characters */

@@ -9,6 +9,7 @@
 #include "shim/attach.h"
 
 #include "common/fd.h"
+#include "protocol/protocol.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -191,7 +192,7 @@ int attach_bundle(const struct sandbox *sandbox, const char *container, const st
         return error_set(err, ENOMEM, "attach trees");
     for (size_t i = 0; i < count; i++)
         trees[i].fd = -1;
-    snprintf(trees[0].target, sizeof(trees[0].target), "/%s/rootfs", container);
+    snprintf(trees[0].target, sizeof(trees[0].target), "/%s/" SHARED_ROOTFS, container);
     int result = tree_open(&trees[0], bundle->rootfs, true, err);
     for (size_t i = 1; i < count && result == 0; i++) {
         const struct bundle_mount *mount = &bundle->mounts[i - 1];
@@ -220,7 +221,7 @@ int attach_describe(const char *container, const struct bundle *bundle, char **r
             *mounts = NULL;
         }
     }
-    if (*mounts && asprintf(root, "%s/rootfs", container) >= 0)
+    if (*mounts && asprintf(root, "%s/" SHARED_ROOTFS, container) >= 0)
         return 0;
     json_decref(*mounts);
     return error_set(err, ENOMEM, "container.create");

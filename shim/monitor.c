@@ -10,6 +10,7 @@
 
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/time_text.h"
 #include "shim/container.h"
 #include "shim/deadline.h"
 #include "shim/monitor_internal.h"
@@ -76,27 +77,16 @@ static int become_monitor(const struct monitor_task *task, int *signal_fd, struc
     return 0;
 }
 
-/* RFC 3339 with nanoseconds, as runc writes it. */
-static char *time_now_text(void)
-{
-    struct timespec now;
-    struct tm parts;
-    char text[64];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &parts);
-    size_t length = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(text + length, sizeof(text) - length, ".%09ldZ", now.tv_nsec);
-    return strdup(text);
-}
-
 static int state_init(struct container_state *state, const struct monitor_task *task, struct error *err)
 {
     const struct passwd *user = getpwuid(getuid());
+    char created[TIME_TEXT_SIZE];
+    time_text_now(created);
     *state = (struct container_state){.status = STATUS_CREATING,
                                       .has_process = task->bundle->has_process,
                                       .annotations = json_incref(task->bundle->annotations),
                                       .hooks = json_incref(task->bundle->hooks),
-                                      .created = time_now_text(),
+                                      .created = strdup(created),
                                       .exit_status = -1};
     if (!state->created)
         return error_set(err, ENOMEM, "container state");

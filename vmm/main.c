@@ -87,7 +87,6 @@ static int vcpu_thread_start(void *arg, unsigned index)
 static int fs_worker_start(void *arg)
 {
     (void)arg;
-    prctl(PR_SET_NAME, "fs");
     return seccomp_confine(SECCOMP_FS);
 }
 

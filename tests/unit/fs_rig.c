@@ -245,3 +245,38 @@ void fs_forget(struct fs_caller *caller, uint64_t nodeid, uint64_t nlookup)
     memcpy(caller->request, &forget, sizeof(forget));
     die_if(fs_call_raw(caller, sizeof(forget), 4096, 0) != 0, "a reply to forget");
 }
+
+int fs_fixture_init(void **state, enum fs_cache cache, bool writeback, unsigned fd_limit)
+{
+    struct fs_fixture *f = calloc(1, sizeof(*f));
+    die_if(!f, "calloc");
+    *state = f;
+    fs_rig_init(&f->rig, cache, writeback, fd_limit);
+    f->caller = fs_caller_new(&f->rig.server);
+    return fs_caller_init(f->caller, 0);
+}
+
+int fs_fixture_set_up(void **state)
+{
+    return fs_fixture_init(state, FS_CACHE_AUTO, false, 1000);
+}
+
+int fs_fixture_create_file(struct fs_fixture *f)
+{
+    return fs_create(f->caller, FUSE_ROOT_ID, "file", O_RDWR, 0644, &f->entry, &f->fh);
+}
+
+int fs_fixture_set_up_file(void **state)
+{
+    int err = fs_fixture_set_up(state);
+    return err ? err : fs_fixture_create_file(*state);
+}
+
+int fs_fixture_tear_down(void **state)
+{
+    struct fs_fixture *f = *state;
+    fs_caller_free(f->caller);
+    fs_rig_fini(&f->rig);
+    free(f);
+    return 0;
+}

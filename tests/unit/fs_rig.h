@@ -78,4 +78,21 @@ int fs_write(struct fs_caller *caller, uint64_t nodeid, uint64_t fh, uint64_t of
 int fs_read(struct fs_caller *caller, uint64_t nodeid, uint64_t fh, uint64_t offset, size_t length);
 void fs_forget(struct fs_caller *caller, uint64_t nodeid, uint64_t nlookup);
 
+/* What most tests start from: a rig, one caller, and room for what a test gets back. For cmocka's set-up and
+ * tear-down. */
+struct fs_fixture {
+    struct fs_rig rig;
+    struct fs_caller *caller;
+    struct fuse_entry_out entry; /* with a file: of "file", root's, mode 0644 */
+    struct fuse_attr attr;
+    uint64_t fh; /* with a file: open for reading and writing */
+};
+
+int fs_fixture_init(void **state, enum fs_cache cache, bool writeback, unsigned fd_limit);
+/* The same, auto-cached and with room for 1000 fds; and with the file. */
+int fs_fixture_set_up(void **state);
+int fs_fixture_set_up_file(void **state);
+int fs_fixture_create_file(struct fs_fixture *fixture);
+int fs_fixture_tear_down(void **state);
+
 #endif

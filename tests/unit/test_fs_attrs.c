@@ -17,34 +17,7 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct fs_rig rig;
-    struct fs_caller *caller;
-    struct fuse_entry_out entry; /* of "file", root's, mode 0644 */
-    uint64_t fh;                 /* open for reading and writing */
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    fs_rig_init(&f->rig, FS_CACHE_AUTO, false, 1000);
-    f->caller = fs_caller_new(&f->rig.server);
-    *state = f;
-    if (fs_caller_init(f->caller, 0))
-        return -1;
-    return fs_create(f->caller, FUSE_ROOT_ID, "file", O_RDWR, 0644, &f->entry, &f->fh);
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    fs_caller_free(f->caller);
-    fs_rig_fini(&f->rig);
-    free(f);
-    return 0;
-}
-
-static struct stat host_stat(struct fixture *f, const char *name)
+static struct stat host_stat(struct fs_fixture *f, const char *name)
 {
     struct stat st;
     assert_int_equal(fstatat(f->rig.dir, name, &st, AT_SYMLINK_NOFOLLOW), 0);
@@ -53,7 +26,7 @@ static struct stat host_stat(struct fixture *f, const char *name)
 
 static void test_getattr_by_inode_and_by_handle(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_attr attr;
     assert_int_equal(fs_getattr(f->caller, f->entry.nodeid, &attr), 0);
     assert_int_equal(attr.ino, host_stat(f, "file").st_ino);
@@ -65,7 +38,7 @@ static void test_getattr_by_inode_and_by_handle(void **state)
 
 static void test_statx_tells_birth_time(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_statx_in in = {.sx_mask = STATX_BASIC_STATS | STATX_BTIME};
     struct fs_piece piece = FS_STRUCT(in);
     struct fuse_statx_out out;
@@ -80,7 +53,7 @@ static void test_statx_tells_birth_time(void **state)
 
 static void test_setattr_mode_owner_size_times(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_setattr_in in = {.valid = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_ATIME |
                                           FATTR_MTIME,
                                  .mode = S_IFREG | 04755,
@@ -103,7 +76,7 @@ static void test_setattr_mode_owner_size_times(void **state)
 
 static void test_setattr_times_now_and_omitted(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_setattr_in in = {.valid = FATTR_ATIME | FATTR_MTIME, .atime = 100, .mtime = 100};
     assert_int_equal(fs_setattr(f->caller, f->entry.nodeid, &in), 0);
     in = (struct fuse_setattr_in){.valid = FATTR_MTIME | FATTR_MTIME_NOW};
@@ -117,7 +90,7 @@ static void test_setattr_times_now_and_omitted(void **state)
 
 static void test_setattr_size_by_handle(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_setattr_in in = {.valid = FATTR_SIZE | FATTR_FH, .size = 77, .fh = f->fh};
     assert_int_equal(fs_setattr(f->caller, f->entry.nodeid, &in), 0);
     assert_int_equal(host_stat(f, "file").st_size, 77);
@@ -133,7 +106,7 @@ static void test_setattr_size_by_handle(void **state)
 
 static void test_symlink_attributes(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(symlinkat("file", f->rig.dir, "link"), 0);
     assert_int_equal(fs_lookup(f->caller, FUSE_ROOT_ID, "link", &f->entry), 0);
     struct fuse_setattr_in in = {
@@ -148,7 +121,7 @@ static void test_symlink_attributes(void **state)
 }
 
 /* "file" set-user-ID, set-group-ID and with a file capability. */
-static void arm(struct fixture *f)
+static void arm(struct fs_fixture *f)
 {
     static const struct vfs_cap_data caps = {.magic_etc = VFS_CAP_REVISION_2, .data = {{.permitted = 1}}};
     assert_int_equal(fchmodat(f->rig.dir, "file", 06755, 0), 0);
@@ -157,7 +130,7 @@ static void arm(struct fixture *f)
     assert_int_equal(setxattr(path, "security.capability", &caps, XATTR_CAPS_SZ_2, 0), 0);
 }
 
-static bool has_capability(struct fixture *f)
+static bool has_capability(struct fs_fixture *f)
 {
     char path[80], value[64];
     snprintf(path, sizeof(path), "%s/file", f->rig.path);
@@ -166,7 +139,7 @@ static bool has_capability(struct fixture *f)
 
 static void test_write_clears_privileges(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     arm(f);
     /* by root: the bits stay, the capability goes (CVE-2021-20263) */
     assert_int_equal(fs_write(f->caller, f->entry.nodeid, f->fh, 0, "x", 1, 0, 0), 1);
@@ -184,7 +157,7 @@ static void test_write_clears_privileges(void **state)
 
 static void test_truncate_open_and_chown_clear_privileges(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     arm(f);
     struct fuse_setattr_in in = {.valid = FATTR_SIZE | FATTR_KILL_SUIDGID};
     assert_int_equal(fs_setattr(f->caller, f->entry.nodeid, &in), 0);
@@ -203,7 +176,7 @@ static void test_truncate_open_and_chown_clear_privileges(void **state)
 }
 
 /* A set-group-ID directory of group 50 that anybody may write to. */
-static uint64_t group_dir(struct fixture *f)
+static uint64_t group_dir(struct fs_fixture *f)
 {
     struct fuse_entry_out dir;
     assert_int_equal(mkdirat(f->rig.dir, "dir", 0777), 0);
@@ -215,7 +188,7 @@ static uint64_t group_dir(struct fixture *f)
 
 static void test_setgid_directory_is_inherited(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t dir = group_dir(f);
     f->caller->uid = f->caller->gid = 1000;
     assert_int_equal(fs_mkdir(f->caller, dir, "sub", 0755, &f->entry), 0);
@@ -230,7 +203,7 @@ static void test_setgid_directory_is_inherited(void **state)
 /* CVE-2022-0358: who is not in the directory's group gets no set-group-ID executable of it. */
 static void test_setgid_executable_needs_the_group(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t dir = group_dir(f);
     f->caller->uid = f->caller->gid = 1000;
     assert_int_equal(fs_create(f->caller, dir, "outsider", O_RDWR, 02755, &f->entry, &f->fh), 0);
@@ -257,7 +230,7 @@ static void test_setgid_executable_needs_the_group(void **state)
     assert_int_equal(host_stat(f, "dir/root").st_mode, S_IFREG | 02755);
 }
 
-static int set_xattr(struct fixture *f, uint64_t nodeid, const char *name, const void *value, size_t size,
+static int set_xattr(struct fs_fixture *f, uint64_t nodeid, const char *name, const void *value, size_t size,
                      uint32_t flags, uint32_t more_flags)
 {
     struct fuse_setxattr_in in = {.size = (uint32_t)size, .flags = flags, .setxattr_flags = more_flags};
@@ -265,7 +238,7 @@ static int set_xattr(struct fixture *f, uint64_t nodeid, const char *name, const
     return fs_call(f->caller, FUSE_SETXATTR, nodeid, pieces, 3, 0);
 }
 
-static int get_xattr(struct fixture *f, uint64_t nodeid, const char *name, uint32_t size)
+static int get_xattr(struct fs_fixture *f, uint64_t nodeid, const char *name, uint32_t size)
 {
     struct fuse_getxattr_in in = {.size = size};
     struct fs_piece pieces[] = {FS_STRUCT(in), FS_NAME(name)};
@@ -274,7 +247,7 @@ static int get_xattr(struct fixture *f, uint64_t nodeid, const char *name, uint3
 
 static void test_xattrs(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t node = f->entry.nodeid;
     assert_int_equal(get_xattr(f, node, "user.a", 100), -ENODATA);
     assert_int_equal(set_xattr(f, node, "user.a", "value", 5, XATTR_CREATE, 0), 0);
@@ -299,7 +272,7 @@ static void test_xattrs(void **state)
 
 static void test_xattr_value_shorter_than_told(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_setxattr_in in = {.size = 1000};
     struct fs_piece pieces[] = {FS_STRUCT(in), FS_NAME("user.a"), {"value", 5}};
     assert_int_equal(fs_call(f->caller, FUSE_SETXATTR, f->entry.nodeid, pieces, 3, 0), -EINVAL);
@@ -316,7 +289,7 @@ static const uint8_t acl[] = {
 
 static void test_default_acl_takes_the_umasks_place(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_entry_out dir;
     assert_int_equal(fs_mkdir(f->caller, FUSE_ROOT_ID, "dir", 0755, &dir), 0);
     assert_int_equal(set_xattr(f, dir.nodeid, "system.posix_acl_default", acl, sizeof(acl), 0, 0), 0);
@@ -329,7 +302,7 @@ static void test_default_acl_takes_the_umasks_place(void **state)
 
 static void test_acl_clears_setgid_when_told(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     arm(f);
     assert_int_equal(set_xattr(f, f->entry.nodeid, "system.posix_acl_access", acl, sizeof(acl), 0, 0), 0);
     assert_int_equal(host_stat(f, "file").st_mode & 07000, 06000);
@@ -339,7 +312,7 @@ static void test_acl_clears_setgid_when_told(void **state)
     assert_int_equal(host_stat(f, "file").st_mode & 07000, 04000);
 }
 
-static int may(struct fixture *f, uint32_t uid, uint32_t mask)
+static int may(struct fs_fixture *f, uint32_t uid, uint32_t mask)
 {
     struct fuse_access_in in = {.mask = mask};
     struct fs_piece piece = FS_STRUCT(in);
@@ -349,7 +322,7 @@ static int may(struct fixture *f, uint32_t uid, uint32_t mask)
 
 static void test_access(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(may(f, 1000, R_OK), 0);
     assert_int_equal(may(f, 1000, W_OK), -EACCES);
     assert_int_equal(may(f, 0, W_OK), 0);
@@ -357,7 +330,7 @@ static void test_access(void **state)
     assert_int_equal(may(f, 0, 0x100), -EINVAL);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, fs_fixture_set_up_file, fs_fixture_tear_down)
 
 int main(void)
 {

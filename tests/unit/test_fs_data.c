@@ -15,27 +15,10 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct fs_rig rig;
-    struct fs_caller *caller;
-    struct fuse_entry_out entry; /* of "file" */
-    uint64_t fh;                 /* open for reading and writing */
-};
-
 static int set_up_with(void **state, enum fs_cache cache, bool writeback)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fs_rig_init(&f->rig, cache, writeback, 1000);
-    f->caller = fs_caller_new(&f->rig.server);
-    *state = f;
-    if (fs_caller_init(f->caller, 0))
-        return -1;
-    return fs_create(f->caller, FUSE_ROOT_ID, "file", O_RDWR, 0644, &f->entry, &f->fh);
-}
-
-static int set_up(void **state)
-{
-    return set_up_with(state, FS_CACHE_AUTO, false);
+    int err = fs_fixture_init(state, cache, writeback, 1000);
+    return err ? err : fs_fixture_create_file(*state);
 }
 
 static int set_up_none(void **state)
@@ -53,16 +36,7 @@ static int set_up_writeback(void **state)
     return set_up_with(state, FS_CACHE_AUTO, true);
 }
 
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    fs_caller_free(f->caller);
-    fs_rig_fini(&f->rig);
-    free(f);
-    return 0;
-}
-
-static void host_content(struct fixture *f, const char *name, const char *expected)
+static void host_content(struct fs_fixture *f, const char *name, const char *expected)
 {
     char content[100] = "";
     int fd = openat(f->rig.dir, name, O_RDONLY);
@@ -71,14 +45,14 @@ static void host_content(struct fixture *f, const char *name, const char *expect
     assert_string_equal(content, expected);
 }
 
-static void destroy(struct fixture *f)
+static void destroy(struct fs_fixture *f)
 {
     assert_int_equal(fs_call(f->caller, FUSE_DESTROY, 0, NULL, 0, 0), 0);
 }
 
 static void test_init_negotiates(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     destroy(f);
     assert_int_equal(fs_caller_init(f->caller, FUSE_POSIX_ACL), 0);
     struct fuse_init_out out;
@@ -95,7 +69,7 @@ static void test_init_negotiates(void **state)
 
 static void test_init_of_other_versions(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     destroy(f);
     struct fuse_init_in in = {.major = 8, .minor = 1};
     struct fs_piece piece = FS_STRUCT(in);
@@ -114,7 +88,7 @@ static void test_init_of_other_versions(void **state)
 
 static void test_destroy_forgets_everything(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     destroy(f);
     assert_int_equal(fs_caller_init(f->caller, 0), 0);
     struct fuse_attr attr;
@@ -126,7 +100,7 @@ static void test_destroy_forgets_everything(void **state)
 
 static void test_write_and_read(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t node = f->entry.nodeid;
     assert_int_equal(fs_write(f->caller, node, f->fh, 3, "abc", 3, 0, 0), 3);
     assert_int_equal(fs_read(f->caller, node, f->fh, 2, 100), 4);
@@ -141,7 +115,7 @@ static void test_write_and_read(void **state)
 
 static void test_access_mode_is_kept(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_open_out out;
     uint64_t node = f->entry.nodeid;
     assert_int_equal(fs_open(f->caller, FUSE_OPEN, node, O_RDONLY, &out), 0);
@@ -154,7 +128,7 @@ static void test_access_mode_is_kept(void **state)
 
 static void test_append_is_the_writes_own(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t node = f->entry.nodeid;
     assert_int_equal(fs_write(f->caller, node, f->fh, 0, "1234", 4, 0, 0), 4);
     assert_int_equal(fs_write(f->caller, node, f->fh, 0, "56", 2, 0, O_APPEND | O_DSYNC), 2);
@@ -165,7 +139,7 @@ static void test_append_is_the_writes_own(void **state)
 
 static void test_release_ends_a_handle(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(fs_release(f->caller, FUSE_RELEASEDIR, f->entry.nodeid, f->fh), -EBADF);
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, f->entry.nodeid, f->fh), 0);
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, f->entry.nodeid, f->fh), -EBADF);
@@ -176,7 +150,7 @@ static void test_release_ends_a_handle(void **state)
     assert_int_not_equal(out.fh, old); /* the slot is the same, its generation is not */
 }
 
-static int one_struct(struct fixture *f, uint32_t opcode, const void *in, size_t length, size_t room)
+static int one_struct(struct fs_fixture *f, uint32_t opcode, const void *in, size_t length, size_t room)
 {
     struct fs_piece piece = {in, length};
     return fs_call(f->caller, opcode, f->entry.nodeid, &piece, 1, room);
@@ -184,7 +158,7 @@ static int one_struct(struct fixture *f, uint32_t opcode, const void *in, size_t
 
 static void test_fsync_flush_fallocate(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_fsync_in sync = {.fh = f->fh};
     assert_int_equal(one_struct(f, FUSE_FSYNC, &sync, sizeof(sync), 0), 0);
     sync.fsync_flags = FUSE_FSYNC_FDATASYNC;
@@ -205,7 +179,7 @@ static void test_fsync_flush_fallocate(void **state)
 
 static void test_lseek_data_and_hole(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(fs_write(f->caller, f->entry.nodeid, f->fh, 1 << 20, "x", 1, 0, 0), 1);
     struct fuse_lseek_in in = {.fh = f->fh, .whence = SEEK_HOLE};
     assert_int_equal(one_struct(f, FUSE_LSEEK, &in, sizeof(in), 8), 0);
@@ -221,7 +195,7 @@ static void test_lseek_data_and_hole(void **state)
 
 static void test_copy_file_range(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_entry_out other;
     uint64_t other_fh;
     assert_int_equal(fs_create(f->caller, FUSE_ROOT_ID, "copy", O_RDWR, 0644, &other, &other_fh), 0);
@@ -240,7 +214,7 @@ static void test_copy_file_range(void **state)
 
 static void test_requests_about_the_filesystem(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(fs_call(f->caller, FUSE_STATFS, f->entry.nodeid, NULL, 0, 80), 0);
     assert_true(((struct fuse_statfs_out *)f->caller->reply)->st.blocks > 0);
     struct fuse_syncfs_in sync = {0};
@@ -250,7 +224,7 @@ static void test_requests_about_the_filesystem(void **state)
 
 static void test_refused_cleanly(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_ioctl_in in = {.fh = f->fh};
     assert_int_equal(one_struct(f, FUSE_IOCTL, &in, sizeof(in), 100), -ENOTTY);
     static const uint32_t unknown[] = {FUSE_SETLK,        FUSE_GETLK, FUSE_SETLKW, FUSE_POLL, FUSE_BMAP,
@@ -263,7 +237,7 @@ static void test_refused_cleanly(void **state)
 /* ---- directories ---- */
 
 /* Lists a directory with replies of `room` bytes. The number of names, each seen once. */
-static unsigned list(struct fixture *f, uint32_t opcode, uint64_t fh, uint32_t room, unsigned *with_nodeid)
+static unsigned list(struct fs_fixture *f, uint32_t opcode, uint64_t fh, uint32_t room, unsigned *with_nodeid)
 {
     unsigned count = 0;
     struct fuse_read_in in = {.fh = fh, .size = room};
@@ -286,7 +260,7 @@ static unsigned list(struct fixture *f, uint32_t opcode, uint64_t fh, uint32_t r
 
 static void test_readdir(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     char name[40];
     for (unsigned i = 0; i < 500; i++) {
         snprintf(name, sizeof(name), "name-%u-%.*s", i, (int)(i % 20), "xxxxxxxxxxxxxxxxxxxxx");
@@ -314,7 +288,7 @@ static void test_readdir(void **state)
 
 static void test_auto_keeps_data_until_the_file_changes(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_open_out out;
     assert_int_equal(fs_open(f->caller, FUSE_OPEN, f->entry.nodeid, O_RDONLY, &out), 0);
     assert_true(out.open_flags & FOPEN_NOFLUSH);
@@ -329,7 +303,7 @@ static void test_auto_keeps_data_until_the_file_changes(void **state)
 
 static void test_none_caches_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_open_out out;
     assert_int_equal(fs_open(f->caller, FUSE_OPEN, f->entry.nodeid, O_RDONLY, &out), 0);
     assert_true(out.open_flags & FOPEN_DIRECT_IO);
@@ -339,7 +313,7 @@ static void test_none_caches_nothing(void **state)
 
 static void test_always_remembers_missing_names(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_entry_out none;
     struct fuse_open_out out;
     assert_int_equal(fs_lookup(f->caller, FUSE_ROOT_ID, "none", &none), 0);
@@ -351,7 +325,7 @@ static void test_always_remembers_missing_names(void **state)
 
 static void test_writeback_opens_for_reading_too(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_open_out out;
     assert_true(f->rig.server.flags & FUSE_WRITEBACK_CACHE);
     assert_int_equal(fs_open(f->caller, FUSE_OPEN, f->entry.nodeid, O_WRONLY | O_APPEND, &out), 0);
@@ -361,13 +335,13 @@ static void test_writeback_opens_for_reading_too(void **state)
 /* The host cannot tell the guest's unwritten data from a hole. */
 static void test_writeback_has_no_holes(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_lseek_in in = {.fh = f->fh, .whence = SEEK_HOLE};
     assert_int_equal(one_struct(f, FUSE_LSEEK, &in, sizeof(in), 8), -ENOSYS);
 }
 
-#define TEST(fn)            cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
-#define TEST_WITH(fn, mode) cmocka_unit_test_setup_teardown(fn, set_up_##mode, tear_down)
+#define TEST(fn)            cmocka_unit_test_setup_teardown(fn, fs_fixture_set_up_file, fs_fixture_tear_down)
+#define TEST_WITH(fn, mode) cmocka_unit_test_setup_teardown(fn, set_up_##mode, fs_fixture_tear_down)
 
 int main(void)
 {

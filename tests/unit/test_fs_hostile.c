@@ -14,38 +14,23 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct fs_rig rig;
-    struct fs_caller *caller;
-    struct fuse_entry_out entry; /* of "file" */
-    uint64_t fh;                 /* open for reading and writing */
-};
-
 static int set_up(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fs_rig_init(&f->rig, FS_CACHE_AUTO, false, 64);
-    f->caller = fs_caller_new(&f->rig.server);
-    *state = f;
-    if (fs_caller_init(f->caller, 0))
-        return -1;
-    return fs_create(f->caller, FUSE_ROOT_ID, "file", O_RDWR, 0644, &f->entry, &f->fh);
+    int err = fs_fixture_init(state, FS_CACHE_AUTO, false, 64);
+    return err ? err : fs_fixture_create_file(*state);
 }
 
 static int tear_down(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     /* whatever was sent, the server still works */
     struct fuse_attr attr;
     assert_int_equal(fs_getattr(f->caller, FUSE_ROOT_ID, &attr), 0);
-    fs_caller_free(f->caller);
-    fs_rig_fini(&f->rig);
-    free(f);
-    return 0;
+    return fs_fixture_tear_down(state);
 }
 
 /* A raw request of `length` bytes with this header; the reply's error, or 1 when there is no reply. */
-static int raw(struct fixture *f, struct fuse_in_header header, size_t length, size_t piece, size_t room)
+static int raw(struct fs_fixture *f, struct fuse_in_header header, size_t length, size_t piece, size_t room)
 {
     memcpy(f->caller->request, &header, sizeof(header));
     struct fuse_out_header out;
@@ -57,7 +42,7 @@ static int raw(struct fixture *f, struct fuse_in_header header, size_t length, s
     return out.error;
 }
 
-static struct fuse_in_header header_for(const struct fixture *f, uint32_t opcode, size_t length)
+static struct fuse_in_header header_for(const struct fs_fixture *f, uint32_t opcode, size_t length)
 {
     return (struct fuse_in_header){
         .len = (uint32_t)length, .opcode = opcode, .unique = 1, .nodeid = f->entry.nodeid};
@@ -65,14 +50,14 @@ static struct fuse_in_header header_for(const struct fixture *f, uint32_t opcode
 
 static void test_header_cut_short(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     for (size_t length = 0; length < sizeof(struct fuse_in_header); length++)
         assert_int_equal(raw(f, header_for(f, FUSE_GETATTR, 40), length, 4096, 200), 1);
 }
 
 static void test_no_room_for_the_reply(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     for (size_t room = 0; room < sizeof(struct fuse_out_header); room++)
         assert_int_equal(raw(f, header_for(f, FUSE_GETATTR, 56), 56, 4096, room), 1);
     for (size_t room = 16; room < 16 + sizeof(struct fuse_attr_out); room++)
@@ -81,7 +66,7 @@ static void test_no_room_for_the_reply(void **state)
 
 static void test_length_beyond_the_chain(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static const uint32_t lengths[] = {0, 39, 57, 1U << 20, UINT32_MAX};
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
         assert_int_equal(raw(f, header_for(f, FUSE_GETATTR, lengths[i]), 56, 4096, 200), -EINVAL);
@@ -90,7 +75,7 @@ static void test_length_beyond_the_chain(void **state)
 /* Every opcode with every length shorter than its structure, in bytes of one each. */
 static void test_structures_cut_short(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     memset(f->caller->request, 0, 256);
     for (uint32_t opcode = 0; opcode < 60; opcode++) {
         if (opcode == FUSE_DESTROY)
@@ -104,14 +89,14 @@ static void test_structures_cut_short(void **state)
 
 static void test_arguments_too_long(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     size_t length = 40 + FS_ARGS_MAX + 1;
     assert_int_equal(raw(f, header_for(f, FUSE_LOOKUP, length), length, 4096, 200), -E2BIG);
 }
 
 static void test_extensions_out_of_bounds(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static const uint16_t lengths[] = {1, 2, 100, UINT16_MAX};
     struct fuse_create_in in = {.flags = O_RDWR | O_CREAT, .mode = S_IFREG | 02755};
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
@@ -126,7 +111,7 @@ static void test_extensions_out_of_bounds(void **state)
 
 static void test_unknown_nodeids(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static const uint64_t bad[] = {0, 2000, UINT32_MAX, 1ULL << 32 | 1, UINT64_MAX};
     struct fuse_attr attr;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -138,7 +123,7 @@ static void test_unknown_nodeids(void **state)
 
 static void test_nodeid_of_a_forgotten_inode(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t old = f->entry.nodeid;
     struct fuse_attr attr;
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, old, f->fh), 0);
@@ -151,7 +136,7 @@ static void test_nodeid_of_a_forgotten_inode(void **state)
 
 static void test_forgetting_more_than_was_looked_up(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t node = f->entry.nodeid;
     struct fuse_attr attr;
     assert_int_equal(fs_lookup(f->caller, FUSE_ROOT_ID, "file", &f->entry), 0);
@@ -170,7 +155,7 @@ static void test_forgetting_more_than_was_looked_up(void **state)
 
 static void test_batch_forget_that_lies_about_its_count(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct {
         struct fuse_in_header header;
         struct fuse_batch_forget_in in;
@@ -186,7 +171,7 @@ static void test_batch_forget_that_lies_about_its_count(void **state)
 
 static void test_made_up_handles(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static const uint64_t bad[] = {0, 2, UINT32_MAX, 1ULL << 32 | 1, UINT64_MAX};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_equal(fs_read(f->caller, f->entry.nodeid, bad[i], 0, 10), -EBADF);
@@ -197,7 +182,7 @@ static void test_made_up_handles(void **state)
 
 static void test_write_of_more_than_was_sent(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_write_in in = {.fh = f->fh, .size = 100};
     struct fs_piece pieces[] = {FS_STRUCT(in), {"short", 5}};
     assert_int_equal(fs_call(f->caller, FUSE_WRITE, f->entry.nodeid, pieces, 2, 8), -EINVAL);
@@ -209,7 +194,7 @@ static void test_write_of_more_than_was_sent(void **state)
 
 static void test_offsets_beyond_any_file(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static const uint64_t bad[] = {INT64_MAX, 1ULL << 63, UINT64_MAX};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         int err = fs_write(f->caller, f->entry.nodeid, f->fh, bad[i], "x", 1, 0, 0);
@@ -226,7 +211,7 @@ static void test_offsets_beyond_any_file(void **state)
 
 static void test_a_read_larger_than_its_room(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static uint8_t data[8192];
     assert_int_equal(fs_write(f->caller, f->entry.nodeid, f->fh, 0, data, sizeof(data), 0, 0), sizeof(data));
     struct fuse_read_in in = {.fh = f->fh, .size = UINT32_MAX};
@@ -237,7 +222,7 @@ static void test_a_read_larger_than_its_room(void **state)
 
 static void test_hoarded_handles(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_open_out out;
     int err = 0;
     unsigned count = 0;
@@ -255,7 +240,7 @@ static void test_hoarded_handles(void **state)
 
 static void test_interrupt_of_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(raw(f, header_for(f, FUSE_INTERRUPT, 48), 48, 4096, 0), 1);
 }
 

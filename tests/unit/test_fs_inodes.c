@@ -19,30 +19,9 @@
 
 #define FD_LIMIT 64
 
-struct fixture {
-    struct fs_rig rig;
-    struct fs_caller *caller;
-    struct fuse_entry_out entry;
-    struct fuse_attr attr;
-    uint64_t fh;
-};
-
 static int set_up(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fs_rig_init(&f->rig, FS_CACHE_AUTO, false, FD_LIMIT);
-    f->caller = fs_caller_new(&f->rig.server);
-    *state = f;
-    return fs_caller_init(f->caller, 0);
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    fs_caller_free(f->caller);
-    fs_rig_fini(&f->rig);
-    free(f);
-    return 0;
+    return fs_fixture_init(state, FS_CACHE_AUTO, false, FD_LIMIT);
 }
 
 static unsigned open_fds(void)
@@ -55,20 +34,20 @@ static unsigned open_fds(void)
     return count;
 }
 
-static uint64_t make_dir(struct fixture *f, uint64_t parent, const char *name)
+static uint64_t make_dir(struct fs_fixture *f, uint64_t parent, const char *name)
 {
     assert_int_equal(fs_mkdir(f->caller, parent, name, 0755, &f->entry), 0);
     return f->entry.nodeid;
 }
 
-static uint64_t make_file(struct fixture *f, uint64_t parent, const char *name)
+static uint64_t make_file(struct fs_fixture *f, uint64_t parent, const char *name)
 {
     assert_int_equal(fs_create(f->caller, parent, name, O_RDWR, 0644, &f->entry, &f->fh), 0);
     return f->entry.nodeid;
 }
 
 /* Makes the server close every fd it may close. */
-static void close_idle_fds(struct fixture *f)
+static void close_idle_fds(struct fs_fixture *f)
 {
     char name[16];
     for (unsigned i = 0; i < FD_LIMIT + 1; i++) {
@@ -80,7 +59,7 @@ static void close_idle_fds(struct fixture *f)
 
 static void test_fds_stay_within_the_limit(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     unsigned before = open_fds();
     static uint64_t node[50][100];
     char name[16];
@@ -117,7 +96,7 @@ static void test_an_inode_costs_less_than_200_bytes(void **state)
 
 static void test_a_deep_tree_is_walked_down_again(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t node = FUSE_ROOT_ID;
     for (unsigned i = 0; i < 300; i++)
         node = make_dir(f, node, "d");
@@ -132,7 +111,7 @@ static void test_a_deep_tree_is_walked_down_again(void **state)
 
 static void test_unlinked_files_stay_usable(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t file = make_file(f, FUSE_ROOT_ID, "file");
     uint64_t fh = f->fh;
     uint64_t dir = make_dir(f, FUSE_ROOT_ID, "dir");
@@ -155,7 +134,7 @@ static void test_unlinked_files_stay_usable(void **state)
 
 static void test_a_new_file_with_an_old_number_is_another(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t old = make_file(f, FUSE_ROOT_ID, "file");
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, old, f->fh), 0);
     assert_int_equal(fs_remove(f->caller, FUSE_UNLINK, FUSE_ROOT_ID, "file"), 0);
@@ -164,7 +143,7 @@ static void test_a_new_file_with_an_old_number_is_another(void **state)
 
 static void test_hoarded_unlinked_files(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t first = 0, last = 0;
     char name[16];
     for (unsigned i = 0; i < 4 * FD_LIMIT; i++) {
@@ -185,7 +164,7 @@ static void test_hoarded_unlinked_files(void **state)
 
 static void test_moved_by_the_host(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t file = make_file(f, FUSE_ROOT_ID, "file");
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, file, f->fh), 0);
     assert_int_equal(renameat(f->rig.dir, "file", f->rig.dir, "moved"), 0);
@@ -198,7 +177,7 @@ static void test_moved_by_the_host(void **state)
 
 static void test_replaced_by_another_kind(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t file = make_file(f, FUSE_ROOT_ID, "file");
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, file, f->fh), 0);
     struct fuse_open_out out;
@@ -213,7 +192,7 @@ static void test_replaced_by_another_kind(void **state)
 /* A directory that the guest knows becomes a link out of the tree. */
 static void test_directory_swapped_for_a_symlink(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t dir = make_dir(f, FUSE_ROOT_ID, "dir");
     uint64_t file = make_file(f, dir, "passwd");
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, file, f->fh), 0);
@@ -230,7 +209,7 @@ static void test_directory_swapped_for_a_symlink(void **state)
 
 static void test_hard_link_to_a_file_outside(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     /* names that lead out are names no more than in a local filesystem: readlink is all one gets */
     assert_int_equal(symlinkat("../../../etc/passwd", f->rig.dir, "link"), 0);
     assert_int_equal(fs_lookup(f->caller, FUSE_ROOT_ID, "link", &f->entry), 0);
@@ -246,7 +225,7 @@ static void test_hard_link_to_a_file_outside(void **state)
 /* Two directories that the host moves into each other while the guest looks: each was seen in the other. */
 static void test_records_that_would_form_a_ring(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t a = make_dir(f, FUSE_ROOT_ID, "a");
     uint64_t b = make_dir(f, a, "b");
     assert_int_equal(fs_call(f->caller, FUSE_STATFS, b, NULL, 0, 80), 0); /* b has its fd */
@@ -267,7 +246,7 @@ static void test_records_that_would_form_a_ring(void **state)
 
 static void test_a_mount_is_a_submount(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t dir = make_dir(f, FUSE_ROOT_ID, "mnt");
     assert_int_equal(f->entry.attr.flags & FUSE_ATTR_SUBMOUNT, 0);
     char path[80];
@@ -291,7 +270,7 @@ static void test_a_mount_is_a_submount(void **state)
 
 static void test_a_containers_root_is_no_submount(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     uint64_t container = make_dir(f, FUSE_ROOT_ID, "c1");
     uint64_t mounts = make_dir(f, container, "mounts");
     make_dir(f, container, "rootfs");
@@ -306,13 +285,21 @@ static void test_a_containers_root_is_no_submount(void **state)
     assert_int_equal(f->entry.attr.flags & FUSE_ATTR_SUBMOUNT, 0);
     assert_int_equal(fs_lookup(f->caller, mounts, "0", &f->entry), 0);
     assert_true(f->entry.attr.flags & FUSE_ATTR_SUBMOUNT);
+    /* as deep as a container's root, but by another name */
+    make_dir(f, container, "data");
+    char data[96];
+    snprintf(data, sizeof(data), "%s/c1/data", f->rig.path);
+    assert_int_equal(mount("husk-test", data, "tmpfs", 0, NULL), 0);
+    assert_int_equal(fs_lookup(f->caller, container, "data", &f->entry), 0);
+    assert_true(f->entry.attr.flags & FUSE_ATTR_SUBMOUNT);
+    assert_int_equal(umount2(data, MNT_DETACH), 0);
     assert_int_equal(umount2(rootfs, MNT_DETACH), 0);
     assert_int_equal(umount2(volume, MNT_DETACH), 0);
 }
 
 static void test_one_directory_mounted_twice_is_two(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     make_dir(f, FUSE_ROOT_ID, "one");
     make_dir(f, FUSE_ROOT_ID, "two");
     char one[80], two[80];
@@ -328,7 +315,7 @@ static void test_one_directory_mounted_twice_is_two(void **state)
     assert_int_not_equal(first.nodeid, second.nodeid);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, fs_fixture_tear_down)
 
 int main(void)
 {

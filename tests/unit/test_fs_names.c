@@ -16,43 +16,18 @@
 
 #include <cmocka.h>
 
-struct fixture {
-    struct fs_rig rig;
-    struct fs_caller *caller;
-    struct fuse_entry_out entry;
-    uint64_t fh;
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    fs_rig_init(&f->rig, FS_CACHE_AUTO, false, 1000);
-    f->caller = fs_caller_new(&f->rig.server);
-    *state = f;
-    return fs_caller_init(f->caller, 0);
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    fs_caller_free(f->caller);
-    fs_rig_fini(&f->rig);
-    free(f);
-    return 0;
-}
-
 /* What the host sees. */
-static int host_stat(struct fixture *f, const char *name, struct stat *st)
+static int host_stat(struct fs_fixture *f, const char *name, struct stat *st)
 {
     return fstatat(f->rig.dir, name, st, AT_SYMLINK_NOFOLLOW);
 }
 
-static bool host_has(struct fixture *f, const char *name)
+static bool host_has(struct fs_fixture *f, const char *name)
 {
     return faccessat(f->rig.dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static void make_file(struct fixture *f, const char *name)
+static void make_file(struct fs_fixture *f, const char *name)
 {
     assert_int_equal(fs_create(f->caller, FUSE_ROOT_ID, name, O_RDWR, 0644, &f->entry, &f->fh), 0);
     assert_int_equal(fs_release(f->caller, FUSE_RELEASE, f->entry.nodeid, f->fh), 0);
@@ -60,7 +35,7 @@ static void make_file(struct fixture *f, const char *name)
 
 static void test_lookup_tells_the_file(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     int fd = openat(f->rig.dir, "file", O_CREAT | O_WRONLY, 0640);
     assert_int_equal(write(fd, "12345", 5), 5);
     struct stat st;
@@ -78,7 +53,7 @@ static void test_lookup_tells_the_file(void **state)
 
 static void test_lookup_of_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     assert_int_equal(fs_lookup(f->caller, FUSE_ROOT_ID, "none", &f->entry), -ENOENT);
     make_file(f, "file");
     assert_int_equal(fs_lookup(f->caller, f->entry.nodeid, "below-a-file", &f->entry), -ENOTDIR);
@@ -86,7 +61,7 @@ static void test_lookup_of_nothing(void **state)
 
 static void test_names_that_are_none(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     static const char *const bad[] = {"", ".", "..", "/", "a/b", "../x", "/etc/passwd", "a/"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_equal(fs_lookup(f->caller, FUSE_ROOT_ID, bad[i], &f->entry), -EINVAL);
@@ -108,14 +83,14 @@ static void test_names_that_are_none(void **state)
 
 static void test_name_without_end(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fs_piece piece = {"name", 4};
     assert_int_equal(fs_call(f->caller, FUSE_LOOKUP, FUSE_ROOT_ID, &piece, 1, 200), -EINVAL);
 }
 
 static void test_mkdir_unlink_rmdir(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct stat st;
     assert_int_equal(fs_mkdir(f->caller, FUSE_ROOT_ID, "dir", 0777, &f->entry), 0);
     assert_int_equal(host_stat(f, "dir", &st), 0);
@@ -137,7 +112,7 @@ static void test_mkdir_unlink_rmdir(void **state)
 
 static void test_rename_flags(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     make_file(f, "a");
     uint64_t a = f->entry.nodeid;
     make_file(f, "b");
@@ -160,7 +135,7 @@ static void test_rename_flags(void **state)
 
 static void test_rename_request_without_flags(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     make_file(f, "a");
     struct fuse_rename_in in = {.newdir = FUSE_ROOT_ID};
     struct fs_piece pieces[] = {FS_STRUCT(in), FS_NAME("a"), FS_NAME("b")};
@@ -173,7 +148,7 @@ static void test_rename_request_without_flags(void **state)
 
 static void test_renamed_tree_is_still_reached(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_entry_out dir, sub, leaf, other;
     assert_int_equal(fs_mkdir(f->caller, FUSE_ROOT_ID, "dir", 0755, &dir), 0);
     assert_int_equal(fs_mkdir(f->caller, dir.nodeid, "sub", 0755, &sub), 0);
@@ -186,7 +161,7 @@ static void test_renamed_tree_is_still_reached(void **state)
 
 static void test_hard_links(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     make_file(f, "a");
     uint64_t a = f->entry.nodeid;
     struct fuse_link_in in = {.oldnodeid = a};
@@ -209,7 +184,7 @@ static void test_hard_links(void **state)
 
 static void test_rename_onto_own_hard_link(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     make_file(f, "a");
     uint64_t a = f->entry.nodeid;
     assert_int_equal(linkat(f->rig.dir, "a", f->rig.dir, "b", 0), 0);
@@ -222,7 +197,7 @@ static void test_rename_onto_own_hard_link(void **state)
 
 static void test_symlink_and_readlink(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fs_piece pieces[] = {FS_NAME("link"), FS_NAME("/etc/passwd")};
     assert_int_equal(fs_call(f->caller, FUSE_SYMLINK, FUSE_ROOT_ID, pieces, 2, sizeof(f->entry)), 0);
     memcpy(&f->entry, f->caller->reply, sizeof(f->entry));
@@ -235,7 +210,7 @@ static void test_symlink_and_readlink(void **state)
     assert_int_equal(fs_call(f->caller, FUSE_READLINK, FUSE_ROOT_ID, NULL, 0, 4096), -EINVAL);
 }
 
-static int make_node(struct fixture *f, const char *name, uint32_t mode, uint32_t rdev)
+static int make_node(struct fs_fixture *f, const char *name, uint32_t mode, uint32_t rdev)
 {
     struct fuse_mknod_in in = {.mode = mode, .rdev = rdev, .umask = 022};
     struct fs_piece pieces[] = {FS_STRUCT(in), FS_NAME(name)};
@@ -247,7 +222,7 @@ static int make_node(struct fixture *f, const char *name, uint32_t mode, uint32_
 
 static void test_mknod_of_every_kind(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct stat st;
     assert_int_equal(make_node(f, "file", S_IFREG | 0666, 0), 0);
     assert_int_equal(f->entry.attr.mode, S_IFREG | 0644);
@@ -266,7 +241,7 @@ static void test_mknod_of_every_kind(void **state)
 
 static void test_special_files_are_never_opened(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_open_out out;
     static const uint32_t kinds[] = {S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK};
     for (unsigned i = 0; i < 4; i++) {
@@ -284,7 +259,7 @@ static void test_special_files_are_never_opened(void **state)
 
 static void test_create(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct stat st;
     f->caller->uid = 1234;
     f->caller->gid = 4321;
@@ -309,7 +284,7 @@ static void test_create(void **state)
 
 static void test_tmpfile_can_be_linked(void **state)
 {
-    struct fixture *f = *state;
+    struct fs_fixture *f = *state;
     struct fuse_create_in in = {.flags = O_RDWR | O_TMPFILE, .mode = S_IFREG | 0600};
     struct fs_piece pieces[] = {FS_STRUCT(in), FS_NAME("/")};
     assert_int_equal(fs_call(f->caller, FUSE_TMPFILE, FUSE_ROOT_ID, pieces, 2, 144), 0);
@@ -327,7 +302,7 @@ static void test_tmpfile_can_be_linked(void **state)
     assert_int_equal(fs_call(f->caller, FUSE_TMPFILE, f->entry.nodeid, none, 2, 144), -ENOTDIR);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, fs_fixture_set_up, fs_fixture_tear_down)
 
 int main(void)
 {

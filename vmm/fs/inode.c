@@ -4,6 +4,8 @@
  */
 #include "vmm/fs/inode_internal.h"
 
+#include "protocol/protocol.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -405,7 +407,8 @@ bool fs_inode_is_container_root(struct fs_table *table, uint64_t nodeid)
     if (!inode)
         return false;
     pthread_mutex_lock(&table->lock);
-    bool is = inode->parent && inode->parent->parent == table->root;
+    bool is =
+        inode->parent && inode->parent->parent == table->root && strcmp(inode->name, SHARED_ROOTFS) == 0;
     pthread_mutex_unlock(&table->lock);
     fs_inode_put(table, inode);
     return is;

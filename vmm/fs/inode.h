@@ -108,8 +108,8 @@ bool fs_inode_data_version(struct fs_table *table, struct fs_inode *inode, uint6
 /* Whether closing a file of this inode's filesystem can report an error of an earlier write. fd: the open
  * file. */
 bool fs_inode_flush_matters(struct fs_table *table, const struct fs_inode *inode, int fd);
-/* Whether the inode is where the shim attaches a container's root: ROOT/<container>/<tree>, two levels down.
- */
+/* Whether the inode is where the shim attaches a container's root (protocol/protocol.h):
+ * ROOT/<container>/rootfs. */
 bool fs_inode_is_container_root(struct fs_table *table, uint64_t nodeid);
 
 /* An O_PATH fd of the inode for the caller until fs_path_put. The fd, or -errno: -ESTALE when its name leads
