@@ -19,7 +19,7 @@
 #define FILE_BYTES_MAX (1u << 20)
 #define DEPTH_MAX      64
 
-static int cgroup_write(int dir_fd, const char *file, const char *value)
+int cgroup_write_file(int dir_fd, const char *file, const char *value)
 {
     cleanup_fd int fd = openat(dir_fd, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || write(fd, value, strlen(value)) < 0)
@@ -41,7 +41,7 @@ int cgroup_enable_controllers(struct error *err)
         if (*name && at + strlen(name) + 3 < sizeof(enable))
             at += (size_t)snprintf(enable + at, sizeof(enable) - at, "%s+%s", at ? " " : "", name);
     }
-    int failed = at ? cgroup_write(root, "cgroup.subtree_control", enable) : 0;
+    int failed = at ? cgroup_write_file(root, "cgroup.subtree_control", enable) : 0;
     return failed ? error_set(err, -failed, "enable the cgroup controllers %s", enable) : 0;
 }
 
@@ -67,7 +67,7 @@ int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *resou
 {
     for (size_t i = 0; i < resources->value_count; i++) {
         const struct spec_cgroup_value *value = &resources->values[i];
-        int failed = cgroup_write(cgroup->fd, value->file, value->value);
+        int failed = cgroup_write_file(cgroup->fd, value->file, value->value);
         if (failed)
             return error_set(err, -failed, "%s: write '%s' to %s", value->origin, value->value, value->file);
     }
@@ -76,7 +76,7 @@ int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *resou
 
 /* Calls fn for the cgroup and each below it, the deepest first. 0 or the first negative result. */
 static int cgroup_walk(int dir_fd, unsigned depth,
-                       int (*fn)(int parent_fd, const char *name, int fd, int arg), int arg)
+                       int (*fn)(int parent_fd, const char *name, int fd, void *arg), void *arg)
 {
     int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = copy < 0 ? NULL : fdopendir(copy);
@@ -98,19 +98,51 @@ static int cgroup_walk(int dir_fd, unsigned depth,
     return failed;
 }
 
-static int signal_processes(int parent_fd, const char *name, int fd, int signal)
+/* Adds the processes of one cgroup to the list. */
+static int collect_pids(int parent_fd, const char *name, int fd, void *arg)
 {
     (void)parent_fd, (void)name;
-    cleanup_free char *pids = NULL;
-    ssize_t length = fd_read_file_at(fd, "cgroup.procs", FILE_BYTES_MAX, &pids);
+    struct cgroup_pids *list = arg;
+    cleanup_free char *text = NULL;
+    ssize_t length = fd_read_file_at(fd, "cgroup.procs", FILE_BYTES_MAX, &text);
+    /* Removed meanwhile; or a threaded one, whose processes its domain lists. */
+    if (length == -ENODEV || length == -ENOENT || length == -EOPNOTSUPP)
+        return 0;
     if (length < 0)
-        return length == -ENODEV || length == -ENOENT ? 0 : (int)length;
-    char *rest = pids;
+        return (int)length;
+    /* Each pid takes two bytes or more. */
+    pid_t *grown = reallocarray(list->pids, list->count + (size_t)length / 2 + 1, sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    list->pids = grown;
+    char *rest = text;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         pid_t pid = (pid_t)strtol(line, NULL, 10);
         if (pid > 0)
-            kill(pid, signal);
+            list->pids[list->count++] = pid;
     }
+    return 0;
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+    pid_t first = *(const pid_t *)a, second = *(const pid_t *)b;
+    return (first > second) - (first < second);
+}
+
+int cgroup_list_pids(const struct cgroup *cgroup, struct cgroup_pids *out)
+{
+    *out = (struct cgroup_pids){0};
+    int failed = cgroup_walk(cgroup->fd, 0, collect_pids, out);
+    if (!failed)
+        failed = collect_pids(-1, NULL, cgroup->fd, out);
+    if (failed) {
+        free(take_ptr(&out->pids));
+        out->count = 0;
+        return failed;
+    }
+    if (out->count > 1)
+        qsort(out->pids, out->count, sizeof(*out->pids), compare_pids);
     return 0;
 }
 
@@ -118,9 +150,13 @@ int cgroup_kill(const struct cgroup *cgroup, int signal)
 {
     /* The kernel kills a whole tree in a way that no fork escapes. */
     if (signal == SIGKILL)
-        return cgroup_write(cgroup->fd, "cgroup.kill", "1");
-    int failed = cgroup_walk(cgroup->fd, 0, signal_processes, signal);
-    return failed ? failed : signal_processes(-1, NULL, cgroup->fd, signal);
+        return cgroup_write_file(cgroup->fd, "cgroup.kill", "1");
+    struct cgroup_pids list;
+    int failed = cgroup_list_pids(cgroup, &list);
+    for (size_t i = 0; i < list.count; i++)
+        kill(list.pids[i], signal);
+    free(list.pids);
+    return failed;
 }
 
 int cgroup_open_events(const struct cgroup *cgroup)
@@ -144,7 +180,7 @@ bool cgroup_is_populated(const struct cgroup *cgroup)
     return fd_read_file_at(cgroup->fd, "cgroup.events", 4096, &events) > 0 && strstr(events, "populated 1");
 }
 
-static int remove_child(int parent_fd, const char *name, int fd, int arg)
+static int remove_child(int parent_fd, const char *name, int fd, void *arg)
 {
     (void)fd, (void)arg;
     return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
@@ -152,11 +188,11 @@ static int remove_child(int parent_fd, const char *name, int fd, int arg)
 
 int cgroup_remove(const struct cgroup *cgroup)
 {
-    int failed = cgroup_walk(cgroup->fd, 0, remove_child, 0);
+    int failed = cgroup_walk(cgroup->fd, 0, remove_child, NULL);
     if (failed)
         return failed;
     cleanup_fd int root = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return -errno;
-    return remove_child(root, cgroup->name, -1, 0);
+    return remove_child(root, cgroup->name, -1, NULL);
 }

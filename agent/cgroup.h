@@ -9,6 +9,8 @@
 #include "common/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
@@ -28,6 +30,16 @@ void cgroup_fini(struct cgroup *cgroup);
 
 /* Writes the values in their order and sets the device rules. 0, or -1 with err naming the member. */
 int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *resources, struct error *err);
+
+/* The processes in it and below, by ascending pid as the agent's pid namespace counts them. */
+struct cgroup_pids {
+    pid_t *pids; /* the caller frees */
+    size_t count;
+};
+int cgroup_list_pids(const struct cgroup *cgroup, struct cgroup_pids *out); /* 0 or -errno */
+
+/* Writes one of a cgroup's files. 0 or -errno. */
+int cgroup_write_file(int dir_fd, const char *file, const char *value);
 
 /* Sends the signal to every process in it and below. 0 or -errno. */
 int cgroup_kill(const struct cgroup *cgroup, int signal);

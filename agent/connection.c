@@ -134,6 +134,14 @@ void request_fail(struct request *request, const struct error *err)
     request_answer(request, "error", error_to_json(err));
 }
 
+void request_notify(const struct request *request, const char *event, json_t *params)
+{
+    if (request->connection)
+        connection_send(request->connection, json_pack("{s:s, s:o}", "event", event, "params", params));
+    else
+        json_decref(params);
+}
+
 void connection_free(struct connection *connection)
 {
     struct sandbox *sandbox = connection->sandbox;

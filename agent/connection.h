@@ -31,6 +31,9 @@ void request_succeed(struct request *request, json_t *result);
 /* Answers with the error and frees the request. */
 void request_fail(struct request *request, const struct error *err);
 
+/* Sends an event on the connection of a kept request; to nobody when that is gone. `params` is stolen. */
+void request_notify(const struct request *request, const char *event, json_t *params);
+
 /* Takes over a connected, non-blocking socket. The connection frees itself when it ends. 0, or -ENOMEM or
  * another -errno with fd still the caller's. */
 int connection_new(struct sandbox *sandbox, int fd);

@@ -3,6 +3,8 @@
  */
 #include "agent/container.h"
 
+#include "agent/freezer.h"
+#include "agent/oom.h"
 #include "agent/spec_fields.h"
 #include "common/fd.h"
 #include "common/json.h"
@@ -54,6 +56,7 @@ static void container_cgroup_changed(struct watch *watch, uint32_t events)
     (void)events;
     struct container *container = watch->arg;
     cgroup_take_event(watch->fd);
+    freezer_changed(container);
     container_check_end(container);
 }
 
@@ -133,6 +136,9 @@ static struct container *container_new(struct sandbox *sandbox, const char *id, 
     container->cgroup_events = (struct watch){.fd = -1, .fn = container_cgroup_changed, .arg = container};
     container->params = json_incref((json_t *)params);
     strncpy(container->id, id, sizeof(container->id) - 1);
+    container->oom_events.fd = -1;
+    LIST_INIT(&container->pause_requests);
+    LIST_INIT(&container->oom_requests);
     LIST_INIT(&container->processes);
     LIST_INSERT_HEAD(&sandbox->containers, container, link);
     return container;
@@ -282,6 +288,8 @@ void container_process_ended(struct container *container, struct process *proces
      * one this does. */
     if (cgroup_is_populated(&container->cgroup))
         cgroup_kill(&container->cgroup, SIGKILL);
+    freezer_changed(container);
+    oom_unwatch(container);
     if (process->create_request)
         container->removing = true;
     container_check_end(container);
@@ -293,6 +301,9 @@ void container_free(struct container *container)
     struct request *request = container->delete_request;
     char id[sizeof(container->id)];
     memcpy(id, container->id, sizeof(id));
+    container->removing = true;
+    freezer_changed(container);
+    oom_unwatch(container);
     if (container->cgroup_events.fd >= 0)
         loop_del(container_loop(container), &container->cgroup_events);
     fd_close(&container->cgroup_events.fd);

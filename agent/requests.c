@@ -4,8 +4,14 @@
  */
 #include "agent/requests.h"
 
+#include "agent/cgroup_update.h"
 #include "agent/container.h"
+#include "agent/freezer.h"
+#include "agent/oom.h"
 #include "agent/process.h"
+#include "agent/processes.h"
+#include "agent/spec.h"
+#include "agent/stats.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "protocol/protocol.h"
@@ -111,6 +117,70 @@ static int handle_delete(struct sandbox *sandbox, struct request *request, const
     return container_delete(container, force, request, err);
 }
 
+static int handle_pause(struct sandbox *sandbox, struct request *request, const json_t *params,
+                        struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    return container ? freezer_pause(container, request, err) : -1;
+}
+
+static int handle_resume(struct sandbox *sandbox, struct request *request, const json_t *params,
+                         struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    return container ? freezer_resume(container, request, err) : -1;
+}
+
+static int handle_processes(struct sandbox *sandbox, struct request *request, const json_t *params,
+                            struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    bool details = false;
+    if (!container || json_get_bool(params, "", "details", &details, err) < 0)
+        return -1;
+    json_t *list = processes_list(&container->cgroup, details, err);
+    if (!list)
+        return -1;
+    request_succeed(request, list);
+    return 0;
+}
+
+static int handle_update(struct sandbox *sandbox, struct request *request, const json_t *params,
+                         struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    json_t *object = NULL;
+    struct spec_resources resources;
+    if (!container ||
+        json_require(json_get_object(params, "", "resources", &object, err), "", "resources", err) < 0)
+        return -1;
+    int failed = spec_resources_init(&resources, object, "resources", err) ||
+                 cgroup_update(&container->cgroup, &resources, err);
+    spec_resources_fini(&resources);
+    if (failed)
+        return -1;
+    request_succeed(request, NULL);
+    return 0;
+}
+
+static int handle_stats(struct sandbox *sandbox, struct request *request, const json_t *params,
+                        struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    json_t *stats = container ? stats_read(&container->cgroup, err) : NULL;
+    if (!stats)
+        return -1;
+    request_succeed(request, stats);
+    return 0;
+}
+
+static int handle_events(struct sandbox *sandbox, struct request *request, const json_t *params,
+                         struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    return container ? oom_watch(container, request, err) : -1;
+}
+
 static int handle_add_process(struct sandbox *sandbox, struct request *request, const json_t *params,
                               struct error *err)
 {
@@ -167,6 +237,12 @@ static const struct {
     {"container.state", handle_state},
     {"container.kill", handle_kill},
     {"container.delete", handle_delete},
+    {"container.pause", handle_pause},
+    {"container.resume", handle_resume},
+    {"container.processes", handle_processes},
+    {"container.update", handle_update},
+    {"container.stats", handle_stats},
+    {"container.events", handle_events},
     {"process.create", handle_add_process},
     {"process.wait", handle_wait},
     {"process.resize", handle_resize},

@@ -39,6 +39,24 @@
  *                     ESRCH when the process has ended. With all, every process of the container.
  *   container.delete  {"container", "force": bool} -> {}
  *                     Frees what is left of it in the guest. EBUSY while it runs, unless forced.
+ *   container.pause   {"container"} -> {}
+ *                     Answered when every process stands still. ESRCH unless it is created or running.
+ *   container.resume  {"container"} -> {}
+ *                     Also of one that is not paused; a pause that is under way fails with ECANCELED.
+ *   container.processes {"container", "details": bool} -> {"pids": [guest pid...]}, ascending, or with details
+ *                     {"processes": [{"pid", "own_pid" (in the container's pid namespace), "ppid", "pgid",
+ *                     "sid", "tty" (proc(5) tty_nr), "uid", "gid", "state" (a letter), "threads", "nice",
+ *                     "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm", "args"}]}
+ *   container.update  {"container", "resources": linux.resources} -> {}
+ *                     Writes the values that are there, all or none. Device rules are left as they are.
+ *   container.stats   {"container"} -> {"cpu": cpu.stat, "memory": {"current", "max", "peak", "swap_current",
+ *                     "swap_max", "events": memory.events, "stat": memory.stat}, "pids": {"current", "max"},
+ *                     "io": [{"major", "minor", "rbytes", "wbytes", "rios", "wios", ...}],
+ *                     "hugetlb": {SIZE: {"current", "max", "events"}}}
+ *                     From the cgroup's files; a limit of "max", and what the kernel lacks, is absent.
+ *   container.events  {"container"} -> {}
+ *                     Answered when the container has ended. Until then the connection gets an event "oom",
+ *                     params {"container"}, when processes were killed for want of memory.
  *
  *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool}
  *                     -> {"pid": guest pid}
