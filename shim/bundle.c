@@ -96,6 +96,14 @@ static int bundle_check_annotations(struct bundle *bundle, struct error *err)
     return json_get_object(bundle->spec, "", "hooks", &bundle->hooks, err) < 0 ? -1 : 0;
 }
 
+static int bundle_read_resources(struct bundle *bundle, struct error *err)
+{
+    json_t *linux_section = NULL;
+    if (json_get_object(bundle->spec, "", "linux", &linux_section, err) < 0)
+        return -1;
+    return json_get_object(linux_section, "linux", "resources", &bundle->resources, err) < 0 ? -1 : 0;
+}
+
 /* Whether a mount takes a tree of the host: a bind by its type, as runc reads it, or by its options. */
 static int bundle_mount_is_bind(const json_t *mount, const char *where, bool *bind, bool *recursive,
                                 struct error *err)
@@ -167,7 +175,7 @@ int bundle_load(struct bundle *bundle, const char *path, struct error *err)
         return -1;
     if (bundle_check_version(bundle, err) < 0 || bundle_read_root(bundle, err) < 0 ||
         bundle_read_process(bundle, err) < 0 || bundle_check_annotations(bundle, err) < 0 ||
-        bundle_read_mounts(bundle, err) < 0)
+        bundle_read_resources(bundle, err) < 0 || bundle_read_mounts(bundle, err) < 0)
         return error_wrap(err, "%s/config.json", bundle->path);
     return 0;
 }

@@ -24,6 +24,7 @@ struct bundle {
     const char *oci_version; /* borrowed from spec, like the following */
     json_t *annotations;     /* or NULL */
     json_t *hooks;           /* or NULL */
+    json_t *resources;       /* linux.resources, or NULL */
     bool has_process;
     bool terminal;
     bool has_oom_score_adj;

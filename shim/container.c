@@ -120,8 +120,34 @@ struct agent_client *container_connect(const struct store *store, const struct c
     return client;
 }
 
+json_t *container_call(const struct store *store, const struct container_state *state, const char *method,
+                       json_t *params, int timeout_ms, struct error *err)
+{
+    struct agent_client *client = container_connect(store, state, CONNECT_TIMEOUT_MS, err);
+    if (!client) {
+        json_decref(params);
+        return NULL;
+    }
+    json_t *result = agent_call(client, method, params, deadline_in(timeout_ms), err);
+    agent_client_free(client);
+    return result;
+}
+
+int container_open_locked(const struct store *store, const char *id, int *fd, struct container_state *state,
+                          struct error *err)
+{
+    *state = (struct container_state){.exit_status = -1};
+    *fd = store_lock_container(store, id, err);
+    if (*fd < 0 || container_state_read(*fd, state, err) < 0)
+        return -1;
+    container_state_settle(state);
+    return 0;
+}
+
 static int start_check(const struct container_state *state, struct error *err)
 {
+    if (state->paused)
+        return error_set(err, 0, "cannot start a container in the paused state");
     switch (state->status) {
     case STATUS_CREATED:
         break;
@@ -140,17 +166,10 @@ static int start_check(const struct container_state *state, struct error *err)
 static int start_locked(const struct context *context, int container_fd, struct container_state *state,
                         struct error *err)
 {
-    if (container_state_read(container_fd, state, err) < 0)
-        return -1;
-    container_state_settle(state);
     if (start_check(state, err) < 0)
         return -1;
-    struct agent_client *client = container_connect(&context->store, state, CONNECT_TIMEOUT_MS, err);
-    if (!client)
-        return -1;
-    json_t *result = agent_call(client, "container.start", json_pack("{s:s}", "container", state->id),
-                                deadline_in(START_TIMEOUT_MS), err);
-    agent_client_free(client);
+    json_t *result = container_call(&context->store, state, "container.start",
+                                    json_pack("{s:s}", "container", state->id), START_TIMEOUT_MS, err);
     if (!result)
         return -1;
     json_decref(result);
@@ -160,10 +179,12 @@ static int start_locked(const struct context *context, int container_fd, struct 
 
 int container_start(const struct context *context, const char *id, struct error *err)
 {
-    struct container_state state = {.exit_status = -1};
+    struct container_state state;
     struct error warning;
-    cleanup_fd int fd = store_lock_container(&context->store, id, err);
-    int result = fd < 0 ? -1 : start_locked(context, fd, &state, err);
+    cleanup_fd int fd = -1;
+    int result = container_open_locked(&context->store, id, &fd, &state, err);
+    if (result == 0)
+        result = start_locked(context, fd, &state, err);
     /* The monitor waits for the lock to record an end: a long hook must not hold it. */
     fd_close(&fd);
     if (result == 0 && hooks_run(&state, "poststart", &warning) < 0)
@@ -212,9 +233,9 @@ static int delete_locked(const struct context *context, const char *id, int cont
     if (container_state_read(container_fd, state, err) < 0)
         return force || err->code == ENOENT ? container_destroy(&context->store, id, container_fd, err) : -1;
     container_state_settle(state);
-    if (!force && state->status == STATUS_RUNNING)
+    if (!force && (state->status == STATUS_RUNNING || state->paused))
         return error_set(err, 0, "cannot delete container %s that is not stopped: %s", id,
-                         container_status_name(state->status));
+                         container_state_word(state));
     return container_destroy(&context->store, id, container_fd, err);
 }
 

@@ -68,6 +68,25 @@ int container_start(const struct context *context, const char *id, struct error 
 struct agent_client *container_connect(const struct store *store, const struct container_state *state,
                                        int timeout_ms, struct error *err);
 
+/* Connects, calls a method and waits for its answer. `params` is taken. The result's new reference, or NULL
+ * with err filled. */
+json_t *container_call(const struct store *store, const struct container_state *state, const char *method,
+                       json_t *params, int timeout_ms, struct error *err);
+
+/* Opens a container's directory under its lock (`*fd`, the caller's) and reads its true state. The caller
+ * frees `state`, also after a failure. 0, or -1 with err filled. */
+int container_open_locked(const struct store *store, const char *id, int *fd, struct container_state *state,
+                          struct error *err);
+
+/* Pauses a created or running container; lets a paused one go on. 0, or -1 with err filled. */
+int container_pause(const struct context *context, const char *id, struct error *err);
+int container_resume(const struct context *context, const char *id, struct error *err);
+
+/* Changes a container's limits: `resources` (linux.resources of the runtime-spec) holds what changes. 0, or
+ * -1 with err filled: then the old values hold. */
+int container_update(const struct context *context, const char *id, const json_t *resources,
+                     struct error *err);
+
 /* Deletes a container: one that is stopped or merely created, or with force any. 0, or -1 with err filled. */
 int container_delete(const struct context *context, const char *id, bool force, struct error *err);
 

@@ -20,6 +20,11 @@ const char *container_status_name(enum container_status status)
     return status_names[status];
 }
 
+const char *container_state_word(const struct container_state *state)
+{
+    return state->paused ? "paused" : container_status_name(state->status);
+}
+
 void container_state_fini(struct container_state *state)
 {
     free(take_ptr(&state->id));
@@ -32,6 +37,7 @@ void container_state_fini(struct container_state *state)
     free(take_ptr(&state->reason));
     json_decref(take_ptr(&state->annotations));
     json_decref(take_ptr(&state->hooks));
+    json_decref(take_ptr(&state->resources));
 }
 
 int container_state_set_text(char **field, const char *text, struct error *err)
@@ -86,16 +92,19 @@ static int state_from_json(const json_t *object, struct container_state *state, 
         state_read_text(object, "reason", false, &state->reason, err) < 0 ||
         state_read_status(object, &state->status, err) < 0 ||
         process_id_from_json(object, "monitor", &state->monitor, err) < 0 ||
+        json_get_bool(object, "", "paused", &state->paused, err) < 0 ||
         json_get_bool(object, "", "hasProcess", &state->has_process, err) < 0 ||
         json_get_int(object, "", "exitStatus", -1, 255, &exit_status, err) < 0 ||
         json_get_int(object, "", "exitSignal", 0, 255, &exit_signal, err) < 0 ||
         json_get_object(object, "", "annotations", &state->annotations, err) < 0 ||
-        json_get_object(object, "", "hooks", &state->hooks, err) < 0)
+        json_get_object(object, "", "hooks", &state->hooks, err) < 0 ||
+        json_get_object(object, "", "resources", &state->resources, err) < 0)
         return -1;
     state->exit_status = (int)exit_status;
     state->exit_signal = (int)exit_signal;
     json_incref(state->annotations);
     json_incref(state->hooks);
+    json_incref(state->resources);
     return 0;
 }
 
@@ -118,7 +127,7 @@ int container_state_read(int container_fd, struct container_state *out, struct e
     struct container_state state = {.exit_status = -1};
     if (state_from_json(object, &state, err) < 0) {
         /* The borrowed references may not have been counted yet. */
-        state.annotations = state.hooks = NULL;
+        state.annotations = state.hooks = state.resources = NULL;
         container_state_fini(&state);
         return error_wrap(err, STORE_STATE_FILE);
     }
@@ -129,12 +138,13 @@ int container_state_read(int container_fd, struct container_state *out, struct e
 int container_state_write(int container_fd, const struct container_state *state, struct error *err)
 {
     cleanup_json json_t *object =
-        json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:i, s:s*, s:O*, s:O*}", "version",
-                  STATE_VERSION, "id", state->id, "sandbox", state->sandbox, "bundle", state->bundle,
-                  "rootfs", state->rootfs, "ociVersion", state->oci_version, "owner", state->owner, "created",
-                  state->created, "status", container_status_name(state->status), "hasProcess",
-                  state->has_process, "exitStatus", state->exit_status, "exitSignal", state->exit_signal,
-                  "reason", state->reason, "annotations", state->annotations, "hooks", state->hooks);
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s*, s:O*, s:O*, s:O*}",
+                  "version", STATE_VERSION, "id", state->id, "sandbox", state->sandbox, "bundle",
+                  state->bundle, "rootfs", state->rootfs, "ociVersion", state->oci_version, "owner",
+                  state->owner, "created", state->created, "status", container_status_name(state->status),
+                  "paused", state->paused, "hasProcess", state->has_process, "exitStatus", state->exit_status,
+                  "exitSignal", state->exit_signal, "reason", state->reason, "annotations",
+                  state->annotations, "hooks", state->hooks, "resources", state->resources);
     if (!object)
         return error_set(err, 0, "container state: a member is no UTF-8");
     if (state->monitor.pid > 0 &&
@@ -155,6 +165,7 @@ void container_state_settle(struct container_state *state)
     if (state->status == STATUS_CREATING && state->monitor.pid == 0)
         return;
     state->status = STATUS_STOPPED;
+    state->paused = false;
     if (!state->reason)
         state->reason = strdup("the monitor was killed");
 }
@@ -177,8 +188,8 @@ json_t *container_state_to_oci(const struct container_state *state)
     json_t *object =
         json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:s, s:O*, s:s, s:s*}", "ociVersion", state->oci_version,
                   "id", state->id, "pid", alive ? (int)state->monitor.pid : 0, "status",
-                  container_status_name(state->status), "bundle", state->bundle, "rootfs", state->rootfs,
-                  "created", state->created, "annotations", state->annotations, "owner", state->owner,
-                  "reason", state->status == STATUS_STOPPED ? state->reason : NULL);
+                  container_state_word(state), "bundle", state->bundle, "rootfs", state->rootfs, "created",
+                  state->created, "annotations", state->annotations, "owner", state->owner, "reason",
+                  state->status == STATUS_STOPPED ? state->reason : NULL);
     return object;
 }

@@ -15,7 +15,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-/* OCI runtime-spec "State": creating, created, running, stopped. */
+/* OCI runtime-spec "State": creating, created, running, stopped. That a created or running container is
+ * paused is told beside it: it goes on where it was. */
 enum container_status { STATUS_CREATING, STATUS_CREATED, STATUS_RUNNING, STATUS_STOPPED };
 
 struct container_state {
@@ -27,9 +28,11 @@ struct container_state {
     char *owner;   /* name of the user who created it */
     char *created; /* RFC 3339 */
     enum container_status status;
-    bool has_process;    /* config.json had `process`: start needs it */
+    bool paused;      /* written before it is frozen and after it is thawed: what is frozen is always told */
+    bool has_process; /* config.json had `process`: start needs it */
     json_t *annotations; /* object, or NULL */
     json_t *hooks;       /* config.json's, or NULL */
+    json_t *resources;   /* linux.resources without devices, as last updated; or NULL */
     struct process_id monitor;
     int exit_status; /* 0..255, -1 while unknown or ended by a signal */
     int exit_signal; /* 0: none */
@@ -56,6 +59,9 @@ int container_state_load(const struct store *store, const char *id, struct conta
 
 /* "running" and so on. */
 const char *container_status_name(enum container_status status);
+
+/* The status as the user is told it: that of container_status_name, or "paused". */
+const char *container_state_word(const struct container_state *state);
 
 /* The state as OCI runtime-spec's "State" wants it, with runc's additional members. New reference, or NULL
  * when memory is short. */

@@ -88,6 +88,9 @@ static int state_init(struct container_state *state, const struct monitor_task *
                                       .hooks = json_incref(task->bundle->hooks),
                                       .created = strdup(created),
                                       .exit_status = -1};
+    if (task->bundle->resources)
+        state->resources = json_copy(task->bundle->resources);
+    json_object_del(state->resources, "devices"); /* never updated, and long */
     if (!state->created)
         return error_set(err, ENOMEM, "container state");
     int result = process_id_get(getpid(), &state->monitor);
@@ -137,6 +140,7 @@ static void record_end(struct monitor_process *monitor)
         return;
     }
     state.status = STATUS_STOPPED;
+    state.paused = false;
     state.exit_status = monitor->state.exit_status;
     state.exit_signal = monitor->state.exit_signal;
     if (container_state_set_text(&state.reason, monitor->state.reason, &err) < 0 ||
