@@ -7,6 +7,7 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "shim/vmm_control.h"
 #include "shim/vmm_process.h"
 
 #include <ctype.h>
@@ -40,6 +41,7 @@ static void vmm_files_close(struct vmm_files *files)
     fd_close(&files->console);
     fd_close(&files->status);
     fd_close(&files->log);
+    fd_close(&files->control);
 }
 
 /* What would make the VMM fail for a reason the user can mend is told here in one line. */
@@ -89,7 +91,10 @@ static int sandbox_open_files(const struct sandbox *sandbox, const struct config
     if (sandbox_check_host(config, files, err) < 0)
         return -1;
     files->vsock = sandbox_listen(sandbox->dir_fd, err);
-    if (files->vsock < 0 || sandbox_open_log(sandbox->dir_fd, CONSOLE_LOG_FILE, &files->console, err) < 0 ||
+    if (files->vsock < 0)
+        return -1;
+    files->control = vmm_control_listen(sandbox->dir_fd, err);
+    if (files->control < 0 || sandbox_open_log(sandbox->dir_fd, CONSOLE_LOG_FILE, &files->console, err) < 0 ||
         sandbox_open_log(sandbox->dir_fd, STATUS_FILE, &files->status, err) < 0 ||
         sandbox_open_log(sandbox->dir_fd, VMM_LOG_FILE, &files->log, err) < 0)
         return -1;
@@ -150,7 +155,8 @@ static int sandbox_init(struct sandbox *sandbox, const struct store *store, cons
 int sandbox_start(struct sandbox *sandbox, const struct store *store, const char *id,
                   const struct config *config, const struct bundle *bundle, struct error *err)
 {
-    struct vmm_files files = {-1, -1, -1, -1, -1, -1};
+    struct vmm_files files = {
+        .kernel = -1, .initramfs = -1, .vsock = -1, .console = -1, .status = -1, .log = -1, .control = -1};
     if (sandbox_init(sandbox, store, id, err) < 0)
         goto fail;
     sandbox->dir_fd = store_create_sandbox(store, id, err);

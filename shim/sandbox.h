@@ -4,6 +4,7 @@
  *   vsock.sock    where the agent is reached      vmm.json      the VMM's pid and start time
  *   vmm.log       the VMM's log and stderr        console.log   the guest's kernel log
  *   status.json   how the VM ended (by the VMM)   monitor.log   the monitor's log
+ *   vmm.sock      where the VMM takes requests (vmm_control.h)
  *
  * The monitor that starts a sandbox is the VMM's parent; commands open it later by its directory.
  */

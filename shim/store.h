@@ -2,7 +2,7 @@
  * The directories of state below --root, and the locks on them.
  *
  *   ROOT/containers/ID/   state.json (shim/container_state.h)
- *   ROOT/sandboxes/ID/    vsock.sock, vmm.json, vmm.log, console.log, status.json, monitor.log
+ *   ROOT/sandboxes/ID/    vsock.sock, vmm.sock, vmm.json, vmm.log, console.log, status.json, monitor.log
  * (shim/sandbox.h)
  *
  * A container's lock is flock(2) on its directory: it belongs to an open file description, so it ends with

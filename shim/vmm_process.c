@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ARGUMENTS_MAX 48
+#define ARGUMENTS_MAX 72
 
 /* The VMM's command line, built before the clone. */
 struct vmm_arguments {
@@ -28,6 +28,7 @@ struct vmm_arguments {
     size_t count;
     char numbers[16][24];
     size_t numbers_count;
+    char nets[VMM_NETS_MAX][1024];
 };
 
 static void arguments_add(struct vmm_arguments *arguments, const char *word)
@@ -57,6 +58,23 @@ static void arguments_add_fd(struct vmm_arguments *arguments, const char *option
     arguments_add_number(arguments, option, "fd:", (uint64_t)fd);
 }
 
+/* "id=3,mac=..,taps=7:8,vhosts=9:10": see vmm/net_option.h. */
+static void arguments_add_net(struct vmm_arguments *arguments, unsigned index, const struct vmm_net *net)
+{
+    char *text = arguments->nets[index];
+    size_t room = sizeof(arguments->nets[index]);
+    int used = snprintf(text, room, "id=%u,mac=%02x:%02x:%02x:%02x:%02x:%02x", net->id, net->mac[0],
+                        net->mac[1], net->mac[2], net->mac[3], net->mac[4], net->mac[5]);
+    if (net->mtu > 0)
+        used += snprintf(text + used, room - (size_t)used, ",mtu=%u", net->mtu);
+    for (unsigned i = 0; i < net->queues; i++)
+        used += snprintf(text + used, room - (size_t)used, "%s%d", i == 0 ? ",taps=" : ":", net->tap[i]);
+    for (unsigned i = 0; net->vhost && i < net->queues; i++)
+        used +=
+            snprintf(text + used, room - (size_t)used, "%s%d", i == 0 ? ",vhosts=" : ":", net->vhost_net[i]);
+    arguments_add_text(arguments, "--net", text);
+}
+
 static const char *const level_options[] = {"error", "warn", "info", "debug"};
 
 static void arguments_build(struct vmm_arguments *arguments, const struct config *config, const char *id,
@@ -72,6 +90,9 @@ static void arguments_build(struct vmm_arguments *arguments, const struct config
     arguments_add_fd(arguments, "--console", files->console);
     arguments_add_fd(arguments, "--status", files->status);
     arguments_add_fd(arguments, "--log", files->log);
+    arguments_add_fd(arguments, "--control", files->control);
+    for (unsigned i = 0; i < files->net_count && i < VMM_NETS_MAX; i++)
+        arguments_add_net(arguments, i, &files->nets[i]);
     arguments_add_text(arguments, "--cmdline", config->kernel_params);
     arguments_add_text(arguments, "--cpu-mask", config->cpu_mask);
     arguments_add_text(arguments, "--fs-cache", config->fs_cache);
@@ -87,8 +108,8 @@ static void arguments_build(struct vmm_arguments *arguments, const struct config
 /* In the child: signals as a new program expects them, no fds but the VMM's own. 0 or -errno. */
 static int child_prepare(const struct vmm_files *files)
 {
-    const int kept[] = {files->kernel,  files->initramfs, files->vsock,
-                        files->console, files->status,    files->log};
+    const int kept[] = {files->kernel, files->initramfs, files->vsock,  files->console,
+                        files->status, files->log,       files->control};
     sigset_t none;
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
@@ -105,6 +126,15 @@ static int child_prepare(const struct vmm_files *files)
         int err = fd_set_cloexec(kept[i], 0);
         if (err)
             return err;
+    }
+    for (unsigned i = 0; i < files->net_count; i++) {
+        for (unsigned queue = 0; queue < files->nets[i].queues; queue++) {
+            int err = fd_set_cloexec(files->nets[i].tap[queue], 0);
+            if (!err && files->nets[i].vhost)
+                err = fd_set_cloexec(files->nets[i].vhost_net[queue], 0);
+            if (err)
+                return err;
+        }
     }
     return 0;
 }

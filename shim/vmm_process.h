@@ -7,15 +7,19 @@
 #include "common/error.h"
 #include "shim/config.h"
 #include "shim/process_id.h"
+#include "shim/vmm_net.h"
 
 /* Open files handed to the VMM; all are the caller's and kept open. */
 struct vmm_files {
     int kernel;
     int initramfs;
-    int vsock;   /* listening Unix socket */
-    int console; /* the guest's kernel log */
-    int status;  /* how the VM ended: one JSON line */
-    int log;     /* the VMM's own log, also its stderr */
+    int vsock;                  /* listening Unix socket */
+    int console;                /* the guest's kernel log */
+    int status;                 /* how the VM ended: one JSON line */
+    int log;                    /* the VMM's own log, also its stderr */
+    int control;                /* listening socket: vmm_control_listen */
+    const struct vmm_net *nets; /* network devices from the start; at most VMM_NETS_MAX */
+    unsigned net_count;
 };
 
 /* A child that has been cloned but waits for vmm_process_go before it executes the VMM. */

@@ -81,8 +81,8 @@ static void put_interrupt_controllers(void *fdt)
 static void put_devices(void *fdt, unsigned virtio_slots)
 {
     for (unsigned slot = 0; slot < virtio_slots; slot++) {
-        begin_device(fdt, "virtio", LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_STRIDE, LAYOUT_VIRTIO_STRIDE,
-                     "virtio,mmio");
+        begin_device(fdt, DEVICE_TREE_VIRTIO_NODE, LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_STRIDE,
+                     LAYOUT_VIRTIO_STRIDE, "virtio,mmio");
         put_interrupt(fdt, LAYOUT_PIN_VIRTIO + slot);
         fdt_end_node(fdt);
     }

@@ -11,9 +11,12 @@
 /* Flattened trees stay below this (32 processors and all virtio slots need about 6 KiB). */
 #define DEVICE_TREE_BYTES_MAX 16384u
 
+/* The name of the virtio windows' nodes, after which the guest's kernel names their platform devices. */
+#define DEVICE_TREE_VIRTIO_NODE "virtio"
+
 struct device_tree_config {
     unsigned cpus;         /* APIC ids 0 .. cpus - 1, the boot processor first */
-    unsigned virtio_slots; /* slots 0 .. virtio_slots - 1 are populated (layout.h) */
+    unsigned virtio_slots; /* slots 0 .. virtio_slots - 1 exist (layout.h) */
 };
 
 /* Builds the flattened tree in `blob` (capacity bytes, 8-byte aligned). Its size in bytes, or -errno: -ENOSPC

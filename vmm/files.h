@@ -7,16 +7,19 @@
 
 #include "common/error.h"
 
-#include <stdbool.h>
+#include "vmm/options.h"
 
-struct options;
+#include <stdbool.h>
 
 /* -1: not given. All CLOEXEC. */
 struct files {
     int kvm, kernel, initrd, console, status, log;
-    int shared;       /* O_PATH directory */
-    int vsock;        /* a listening Unix socket */
-    bool vsock_named; /* we made it, at the options' path: unlink it in the end */
+    int shared;                      /* O_PATH directory */
+    int vsock;                       /* a listening Unix socket */
+    int control;                     /* a listening Unix socket of packets */
+    bool vsock_named, control_named; /* we made it, at the options' path: unlink it in the end */
+    struct virtio_net_options net[OPTIONS_NETS_MAX]; /* the options' own, with their descriptors */
+    unsigned nets;
 };
 
 /* Opens what the options name, `console` at least as /dev/null. 0, or -1 with err naming option and file;

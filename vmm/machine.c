@@ -9,15 +9,12 @@
 #include "vmm/cpuid_x86.h"
 #include "vmm/device_tree.h"
 #include "vmm/elf_kernel.h"
-#include "vmm/virtio/mmio.h"
 
 #include <errno.h>
-#include <linux/virtio_mmio.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -52,7 +49,7 @@ static int send_msi(void *arg, const struct kvm_msi *msi)
 
 static const struct ioapic_ops ioapic_ops = {.set_routes = set_routes, .send_msi = send_msi};
 
-static void collect_exits(const struct machine *machine, struct exit_counts *counts)
+void machine_get_exits(const struct machine *machine, struct exit_counts *counts)
 {
     memset(counts, 0, sizeof(*counts));
     for (unsigned i = 0; i < machine->cpus; i++) {
@@ -66,7 +63,7 @@ static void take_mark(const struct machine *machine, struct status_mark *mark)
     uint64_t now = machine_now_us();
     mark->since_start_us = now - machine->start_us;
     mark->since_run_us = now - machine->run_us;
-    collect_exits(machine, &mark->exits);
+    machine_get_exits(machine, &mark->exits);
 }
 
 void machine_mark_hello(struct machine *machine)
@@ -140,16 +137,6 @@ static void read_serial(void *device, uint64_t offset, void *data, uint32_t leng
 static void write_serial(void *device, uint64_t offset, const void *data, uint32_t length)
 {
     serial_write(device, offset, data, length);
-}
-
-static void read_virtio(void *device, uint64_t offset, void *data, uint32_t length)
-{
-    virtio_mmio_read(device, offset, data, length);
-}
-
-static void write_virtio(void *device, uint64_t offset, const void *data, uint32_t length)
-{
-    virtio_mmio_write(device, offset, data, length);
 }
 
 /* The busses of every machine; virtio slots are added as their devices come. */
@@ -241,67 +228,6 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     return machine;
 }
 
-/* An eventfd that raises the pin's interrupt without leaving the kernel. The fd, or -errno. */
-static int irq_fd_new(const struct machine *machine, unsigned pin)
-{
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = pin};
-    if (ioctl(machine->kvm.vm_fd, KVM_IRQFD, &irqfd) < 0) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
-/* Binds each queue's eventfd to writes of its number into QueueNotify. 0 or -errno. */
-static int bind_kicks(const struct machine *machine, const struct virtio_slot *slot, uint64_t base)
-{
-    int fd;
-    for (unsigned queue = 0; (fd = virtio_mmio_queue_fd(slot->mmio, queue)) >= 0; queue++) {
-        struct kvm_ioeventfd kick = {.addr = base + VIRTIO_MMIO_QUEUE_NOTIFY,
-                                     .len = 4,
-                                     .fd = fd,
-                                     .datamatch = queue,
-                                     .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
-        if (ioctl(machine->kvm.vm_fd, KVM_IOEVENTFD, &kick) < 0)
-            return -errno;
-    }
-    return 0;
-}
-
-int machine_add_virtio(struct machine *machine, struct virtio_device *device, struct error *err)
-{
-    const char *name = device->ops->name;
-    unsigned index = machine->slots;
-    uint64_t base = LAYOUT_VIRTIO + (uint64_t)index * LAYOUT_VIRTIO_STRIDE;
-    if (index == LAYOUT_VIRTIO_SLOTS) {
-        device->ops->free(device);
-        return error_set(err, ENOSPC, "machine: virtio %s: more than %u devices", name, LAYOUT_VIRTIO_SLOTS);
-    }
-    struct virtio_slot *slot = &machine->slot[index];
-    slot->irq_fd = irq_fd_new(machine, LAYOUT_PIN_VIRTIO + index);
-    if (slot->irq_fd < 0) {
-        device->ops->free(device);
-        return error_set(err, -slot->irq_fd, "machine: virtio %s: interrupt", name);
-    }
-    slot->mmio = virtio_mmio_new(device, &machine->memory.map, slot->irq_fd);
-    if (!slot->mmio) {
-        int error = errno;
-        fd_close(&slot->irq_fd);
-        return error_set(err, error, "machine: virtio %s: transport", name);
-    }
-    machine->slots++;
-    ioapic_set_pins(machine->ioapic, LAYOUT_PIN_VIRTIO + machine->slots);
-    int rc = bind_kicks(machine, slot, base);
-    struct bus_window window = {base, VIRTIO_MMIO_SIZE, read_virtio, write_virtio, slot->mmio};
-    if (rc == 0)
-        rc = bus_add(&machine->mmio, &window);
-    return rc < 0 ? error_set(err, -rc, "machine: virtio %s: registers", name) : 0;
-}
-
 int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err)
 {
     struct elf_kernel kernel;
@@ -348,6 +274,11 @@ int machine_start(struct machine *machine, struct error *err)
     return 0;
 }
 
+const struct guest_memory *machine_memory(const struct machine *machine)
+{
+    return &machine->memory.map;
+}
+
 void machine_kick_all(struct machine *machine)
 {
     for (unsigned i = 0; i < machine->cpus; i++)
@@ -385,10 +316,7 @@ void machine_free(struct machine *machine)
     if (!machine)
         return;
     machine_stop(machine);
-    for (unsigned i = 0; i < machine->slots; i++) {
-        virtio_mmio_free(machine->slot[i].mmio);
-        fd_close(&machine->slot[i].irq_fd);
-    }
+    machine_free_slots(machine);
     for (unsigned i = 0; i < machine->cpus; i++)
         vcpu_fini(&machine->vcpu[i]);
     if (machine->panic_timer.fd >= 0)

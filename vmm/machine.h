@@ -17,6 +17,7 @@ struct machine;
 struct snapshot_reader;
 struct snapshot_writer;
 struct virtio_device;
+struct virtio_mmio;
 
 struct machine_config {
     int kvm_fd; /* an open /dev/kvm; the machine's, also on failure */
@@ -39,6 +40,35 @@ void machine_free(struct machine *machine);
 /* Attaches the device to the next virtio-mmio slot; it is the machine's from here on, also on failure. Before
  * machine_load. 0, or -1 with err. */
 int machine_add_virtio(struct machine *machine, struct virtio_device *device, struct error *err);
+
+/* Adds slots without a device, where machine_attach may put one later. A guest that looks finds DeviceID 0
+ * (virtio 1.2 §4.2.2): "no device here", and may look again. Before machine_load. 0, or -1 with err. */
+int machine_add_placeholders(struct machine *machine, unsigned count, struct error *err);
+
+/* Hot plug, in the loop's thread while the machine is not paused. The guest is not told: it looks when its
+ * platform device machine_slot_name is bound to the driver (again). */
+/* Puts the device into a free placeholder slot; it is the machine's from here on, also on failure. 0 with
+ * *slot; -1 with err: ENOSPC when no slot is free, EBUSY while paused. */
+int machine_attach(struct machine *machine, struct virtio_device *device, unsigned *slot, struct error *err);
+/* Frees the device in a slot, which is a placeholder again. 0; -1 with err: ENODEV when there is none, EBUSY
+ * while paused, or while a driver holds the device unless `force`. */
+int machine_detach(struct machine *machine, unsigned slot, bool force, struct error *err);
+
+#define MACHINE_SLOT_NAME_BYTES 32
+/* The guest's name of the slot's platform device, "d0003000.virtio". */
+void machine_slot_name(unsigned slot, char name[MACHINE_SLOT_NAME_BYTES]);
+/* The slot with that name, or -1. */
+int machine_slot_find(const struct machine *machine, const char *name);
+/* Slots 0 .. count - 1 exist. */
+unsigned machine_slot_count(const struct machine *machine);
+/* The transport in a slot; NULL in a placeholder. Valid until the loop's thread detaches it: for that thread.
+ */
+struct virtio_mmio *machine_slot_device(const struct machine *machine, unsigned slot);
+
+/* Guest RAM, for devices that hand it on to the kernel (vhost). The machine's. */
+const struct guest_memory *machine_memory(const struct machine *machine);
+/* VM exits so far, of all vCPUs. Any thread. */
+void machine_get_exits(const struct machine *machine, struct exit_counts *exits);
 
 struct machine_boot {
     int kernel_fd;

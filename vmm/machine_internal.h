@@ -1,4 +1,4 @@
-/* What machine.c and machine_state.c share: the machine's parts. */
+/* What machine.c, machine_slots.c and machine_state.c share: the machine's parts. */
 #ifndef HUSK_VMM_MACHINE_INTERNAL_H
 #define HUSK_VMM_MACHINE_INTERNAL_H
 
@@ -15,9 +15,14 @@
 
 struct virtio_mmio;
 
+/* A virtio-mmio window: a device, or a placeholder where one may come. */
 struct virtio_slot {
-    struct virtio_mmio *mmio;
+    struct machine *machine;
     int irq_fd;
+    pthread_mutex_t lock;        /* guards all below; held for a moment only */
+    struct virtio_mmio *mmio;    /* NULL: a placeholder. Changed in the loop's thread only */
+    struct virtio_mmio *leaving; /* detached, and freed when no vCPU is inside it any more */
+    unsigned users;              /* vCPUs inside mmio or leaving */
 };
 
 struct machine {
@@ -35,7 +40,7 @@ struct machine {
     struct vcpu vcpu[LAYOUT_VCPUS_MAX];
     unsigned cpus; /* vCPUs that exist */
     struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
-    unsigned slots; /* populated */
+    unsigned slots; /* that the guest knows of, placeholders included */
 
     bool paused; /* devices too; a machine that has only been started is not. The loop's thread only */
     void (*pause_done)(void *arg); /* of the pause under way, or NULL. The loop's thread only */
@@ -55,6 +60,9 @@ struct machine {
 uint64_t machine_now_us(void);
 
 bool machine_has_ended(struct machine *machine);
+
+/* Frees the devices in all slots. No vCPU thread is left. */
+void machine_free_slots(struct machine *machine);
 
 /* Makes every vCPU look at the gate. */
 void machine_kick_all(struct machine *machine);

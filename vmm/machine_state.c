@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 
 #define SECTION_NAME    "machine"
-#define SECTION_VERSION 1u
+#define SECTION_VERSION 2u
 
 /* In the loop's thread: no vCPU runs. What that means depends on who wanted it. */
 static void on_all_standing(void *arg)
@@ -26,8 +26,10 @@ static void on_all_standing(void *arg)
     /* A vCPU may have been let go since: then this is an old message. */
     if (!machine->pause_done || !vcpu_gate_all_standing(&machine->gate))
         return;
-    for (unsigned i = 0; i < machine->slots; i++)
-        virtio_mmio_pause(machine->slot[i].mmio);
+    for (unsigned i = 0; i < machine->slots; i++) {
+        if (machine->slot[i].mmio)
+            virtio_mmio_pause(machine->slot[i].mmio);
+    }
     machine->paused = true;
     void (*done)(void *arg) = machine->pause_done;
     machine->pause_done = NULL;
@@ -61,10 +63,18 @@ void machine_resume(struct machine *machine)
         ioctl(machine->vcpu[i].fd, KVM_KVMCLOCK_CTRL, 0);
     if (machine->run_us == 0)
         machine->run_us = machine_now_us();
-    for (unsigned i = 0; i < machine->slots && machine->paused; i++)
-        virtio_mmio_resume(machine->slot[i].mmio);
+    for (unsigned i = 0; i < machine->slots && machine->paused; i++) {
+        if (machine->slot[i].mmio)
+            virtio_mmio_resume(machine->slot[i].mmio);
+    }
     machine->paused = false;
     vcpu_gate_set(&machine->gate, VCPU_RUN);
+}
+
+/* The kind of device in a slot, 0 in a placeholder. */
+static uint32_t slot_device_id(const struct virtio_slot *slot)
+{
+    return slot->mmio ? virtio_mmio_device(slot->mmio)->ops->id : 0;
 }
 
 /* What a restored machine must be built like, and the guest's clock. */
@@ -76,6 +86,8 @@ static int save_machine(const struct machine *machine, struct snapshot_writer *w
     snapshot_section_begin(writer, SECTION_NAME, 0, SECTION_VERSION);
     snapshot_put_u32(writer, machine->cpus);
     snapshot_put_u32(writer, machine->slots);
+    for (unsigned i = 0; i < machine->slots; i++)
+        snapshot_put_u32(writer, slot_device_id(&machine->slot[i]));
     snapshot_put_u64(writer, machine->memory.bytes);
     snapshot_put_u64(writer, clock.clock);
     snapshot_section_end(writer);
@@ -95,8 +107,10 @@ int machine_save(struct machine *machine, struct snapshot_writer *writer)
         rc = ioapic_save(machine->ioapic, writer);
     if (rc == 0)
         rc = serial_save(machine->serial, writer);
-    for (unsigned i = 0; i < machine->slots && rc == 0; i++)
-        rc = virtio_mmio_save(machine->slot[i].mmio, writer, i);
+    for (unsigned i = 0; i < machine->slots && rc == 0; i++) {
+        if (machine->slot[i].mmio)
+            rc = virtio_mmio_save(machine->slot[i].mmio, writer, i);
+    }
     return rc;
 }
 
@@ -107,12 +121,17 @@ static int restore_machine(const struct machine *machine, struct snapshot_reader
         return rc;
     uint32_t cpus = snapshot_get_u32(reader);
     uint32_t slots = snapshot_get_u32(reader);
+    bool same = slots == machine->slots;
+    for (unsigned i = 0; i < slots && same; i++)
+        same = snapshot_get_u32(reader) == slot_device_id(&machine->slot[i]);
+    if (!same)
+        return snapshot_reader_error(reader) ? -EPROTO : -EINVAL;
     uint64_t memory_bytes = snapshot_get_u64(reader);
     struct kvm_clock_data clock = {.clock = snapshot_get_u64(reader)};
     rc = snapshot_section_finish(reader);
     if (rc < 0)
         return rc;
-    if (cpus != machine->cpus || slots != machine->slots || memory_bytes != machine->memory.bytes)
+    if (cpus != machine->cpus || memory_bytes != machine->memory.bytes)
         return -EINVAL;
     /* The guest's monotonic clock goes on where it was: it did not see the time in between. */
     return ioctl(machine->kvm.vm_fd, KVM_SET_CLOCK, &clock) < 0 ? -errno : 0;
@@ -128,8 +147,10 @@ int machine_restore(struct machine *machine, struct snapshot_reader *reader)
         rc = ioapic_restore(machine->ioapic, reader);
     if (rc == 0)
         rc = serial_restore(machine->serial, reader);
-    for (unsigned i = 0; i < machine->slots && rc == 0; i++)
-        rc = virtio_mmio_restore(machine->slot[i].mmio, reader, i);
+    for (unsigned i = 0; i < machine->slots && rc == 0; i++) {
+        if (machine->slot[i].mmio)
+            rc = virtio_mmio_restore(machine->slot[i].mmio, reader, i);
+    }
     machine->paused = true; /* restored transports are: machine_resume lets them go */
     return rc;
 }

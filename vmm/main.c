@@ -8,12 +8,15 @@
 #include "common/fd.h"
 #include "common/loop.h"
 #include "protocol/protocol.h"
+#include "vmm/control_methods.h"
 #include "vmm/files.h"
+#include "vmm/io_threads.h"
 #include "vmm/jail.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
 #include "vmm/seccomp.h"
 #include "vmm/virtio/console.h"
+#include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
 #include "vmm/warden.h"
@@ -39,6 +42,8 @@
 /* Descriptors that are not the file server's: KVM's, eventfds, vsock connections. */
 #define FDS_RESERVED (VSOCK_CONNECTIONS_MAX + 512u)
 #define FDS_FS_MIN   64u
+/* One for each vCPU that may send at once; more would only take turns on the host's processors. */
+#define NET_THREADS_MAX 4u
 
 struct vmm {
     struct options options;
@@ -50,6 +55,8 @@ struct vmm {
     struct watch signals;
     struct machine *machine;
     struct virtio_device *fs;
+    struct io_threads *net_threads; /* NULL: no network device is there, and none can come */
+    struct control_target control_target;
 };
 
 static uint64_t now_us(void)
@@ -82,6 +89,12 @@ static int vcpu_thread_start(void *arg, unsigned index)
     snprintf(name, sizeof(name), "vcpu%u", index);
     prctl(PR_SET_NAME, name);
     return seccomp_confine(SECCOMP_VCPU);
+}
+
+static int net_thread_start(void *arg)
+{
+    (void)arg;
+    return seccomp_confine(SECCOMP_NET);
 }
 
 static int fs_worker_start(void *arg)
@@ -141,6 +154,25 @@ static int add_fs(struct vmm *vmm, struct error *err)
     return add_device(vmm, "fs", vmm->fs, err);
 }
 
+/* Network devices, and room for more. */
+static int add_nets(struct vmm *vmm, struct error *err)
+{
+    const struct options *options = &vmm->options;
+    if (vmm->files.nets == 0 && options->slots == 0)
+        return 0;
+    vmm->net_threads = io_threads_new(options->cpus < NET_THREADS_MAX ? options->cpus : NET_THREADS_MAX);
+    if (!vmm->net_threads)
+        return error_set(err, errno, "virtio net: event loops");
+    struct virtio_net_host host = {.loop = vmm->loop, .memory = machine_memory(vmm->machine)};
+    host.loops = io_threads_loops(vmm->net_threads, &host.loop_count);
+    for (unsigned i = 0; i < vmm->files.nets; i++) {
+        struct virtio_device *device = virtio_net_new(&host, &vmm->files.net[i], err);
+        if (!device || machine_add_virtio(vmm->machine, device, err) < 0)
+            return -1;
+    }
+    return machine_add_placeholders(vmm->machine, options->slots, err);
+}
+
 /* Step 5. The order is the guest's probing order: what the agent waits for comes first. */
 static int add_devices(struct vmm *vmm, struct error *err)
 {
@@ -157,7 +189,9 @@ static int add_devices(struct vmm *vmm, struct error *err)
     }
     if (add_fs(vmm, err) < 0)
         return -1;
-    return add_device(vmm, "rng", virtio_rng_new(loop), err);
+    if (add_device(vmm, "rng", virtio_rng_new(loop), err) < 0)
+        return -1;
+    return add_nets(vmm, err);
 }
 
 /* Step 6 */
@@ -192,6 +226,19 @@ static int watch_signals(struct vmm *vmm, struct error *err)
     return rc < 0 ? error_set(err, -rc, "signals") : 0;
 }
 
+static int serve_control(struct vmm *vmm, struct error *err)
+{
+    if (vmm->files.control < 0)
+        return 0;
+    vmm->control_target = (struct control_target){
+        .id = vmm->options.id, .loop = vmm->loop, .machine = vmm->machine, .net_threads = vmm->net_threads};
+    /* Lives as long as the process. */
+    if (!control_new(vmm->loop, take_fd(&vmm->files.control), control_methods, control_methods_count,
+                     &vmm->control_target))
+        return error_set(err, errno, "control socket");
+    return 0;
+}
+
 /* Step 8: threads exist from here on; no vCPU passes the gate yet. */
 static int start_threads(struct vmm *vmm, struct error *err)
 {
@@ -201,6 +248,11 @@ static int start_threads(struct vmm *vmm, struct error *err)
     rc = jail_drop_capabilities(); /* the workers have theirs */
     if (rc < 0)
         return error_set(err, -rc, "jail: capabilities");
+    rc = vmm->net_threads ? io_threads_start(vmm->net_threads, "net", net_thread_start, NULL) : 0;
+    if (rc < 0)
+        return error_set(err, -rc, "virtio net: start threads");
+    if (serve_control(vmm, err) < 0)
+        return -1;
     return machine_start(vmm->machine, err);
 }
 

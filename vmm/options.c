@@ -2,13 +2,18 @@
 #include "vmm/options.h"
 
 #include "vmm/layout.h"
+#include "vmm/net_option.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ID_CHARACTERS_MAX 128u
 #define FS_WORKERS_MAX    64u
+#define SLOTS_MAX         16u
+#define SLOTS_DEFAULT     4u
+#define SLOTS_NOT_GIVEN   UINT_MAX
 
 struct option {
     const char *name;
@@ -111,6 +116,23 @@ static int set_status(struct options *options, const char *value)
 static int set_log(struct options *options, const char *value)
 {
     return set_text(&options->log, value);
+}
+
+static int set_control(struct options *options, const char *value)
+{
+    return set_text(&options->control, value);
+}
+
+static int set_slots(struct options *options, const char *value)
+{
+    return set_number(&options->slots, value, 0, SLOTS_MAX);
+}
+
+static int set_net(struct options *options, const char *value)
+{
+    if (options->nets == OPTIONS_NETS_MAX)
+        return -EINVAL;
+    return net_option_parse(value, &options->net[options->nets++]);
 }
 
 static int set_log_level(struct options *options, const char *value)
@@ -229,6 +251,12 @@ static const struct option table[] = {
      set_fs_cache},
     {"fs-writeback", NULL, NULL, "let the guest delay writes to shared files", set_fs_writeback},
     {"fs-workers", "N", "a number from 1 to 64", "threads that serve shared files (4)", set_fs_workers},
+    {"net", "OPTIONS", "at most 8 of id=N,mac=MAC,taps=FD[:FD...][,vhosts=FD[:FD...]][,mtu=N]",
+     "network device: id=N,mac=MAC,taps=FD[:FD...][,vhosts=FD[:FD...]][,mtu=N]", set_net},
+    {"slots", "N", "a number from 0 to 16", "places for devices that come later (4 with --control)",
+     set_slots},
+    {"control", "FILE", "a socket", "Unix socket to ask for changes: fd:N listens already, a path is created",
+     set_control},
     {"help", NULL, NULL, "print this text", set_help},
     {"version", NULL, NULL, "print the version", set_version},
 };
@@ -274,6 +302,7 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
                                 .kvm = "/dev/kvm",
                                 .fs_cache = FS_CACHE_AUTO,
                                 .fs_workers = 4,
+                                .slots = SLOTS_NOT_GIVEN,
                                 .log_level = LOG_LEVEL_INFO};
     for (int i = 1; i < argc;) {
         int taken = option_apply(options, &argv[i], err);
@@ -281,6 +310,8 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
             return -1;
         i += taken;
     }
+    if (options->slots == SLOTS_NOT_GIVEN)
+        options->slots = options->control ? SLOTS_DEFAULT : 0;
     if (!options->kernel && !options->help && !options->version)
         return error_set(err, 0, "--kernel is required");
     return 0;

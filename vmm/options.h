@@ -9,9 +9,12 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "vmm/fs/virtio_fs.h"
+#include "vmm/virtio/net.h"
 
 #include <stdbool.h>
 #include <stdio.h>
+
+#define OPTIONS_NETS_MAX 8u
 
 /* Strings point into argv. NULL: not given. Files are "fd:N" or a path (see files.h). */
 struct options {
@@ -19,12 +22,15 @@ struct options {
     unsigned cpus;
     unsigned memory_mib;
     const char *kernel, *initrd, *cmdline;
-    const char *kvm, *vsock, *shared, *console, *status, *log;
+    const char *kvm, *vsock, *shared, *console, *status, *log, *control;
     const char *cpu_mask;
     bool hugepages, prefault, small_pages, map_kernel;
     enum fs_cache fs_cache;
     bool fs_writeback;
     unsigned fs_workers;
+    struct virtio_net_options net[OPTIONS_NETS_MAX];
+    unsigned nets;
+    unsigned slots; /* placeholders for devices that come later */
     enum log_level log_level;
     bool stats;
     bool help, version;

@@ -9,6 +9,7 @@ enum seccomp_role {
     SECCOMP_IO,   /* the main thread: event loop, devices */
     SECCOMP_VCPU, /* KVM_RUN and register accesses */
     SECCOMP_FS,   /* virtio-fs workers */
+    SECCOMP_NET,  /* network packets: io_threads.h */
 };
 
 /* Confines the calling thread for good: any other system call kills the process and is logged by the kernel.

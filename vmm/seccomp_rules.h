@@ -9,7 +9,9 @@
 #define HUSK_VMM_SECCOMP_RULES_H
 
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/vhost.h>
 #include <seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,9 +62,9 @@ static const struct seccomp_rule rules_io[] = {
     CALL(epoll_ctl, "watching connections as they come and go"),
     CALL(read, "eventfds, signals, vsock connections"),
     CALL(recvfrom, "vsock connections"),
-    CALL(recvmsg, "vsock connections"),
+    CALL(recvmsg, "vsock connections; control requests with their descriptors"),
     CALL(sendmsg, "vsock connections"),
-    CALL(accept4, "vsock connections from the host; no socket is ever made here"),
+    CALL(accept4, "vsock and control connections from the host; no socket is ever made here"),
     CALL(shutdown, "half-closed vsock connections"),
     IOCTL(KVM_GET_REGS, "saving vCPUs"),
     IOCTL(KVM_GET_SREGS, "saving vCPUs"),
@@ -78,6 +80,29 @@ static const struct seccomp_rule rules_io[] = {
     IOCTL(KVM_GET_MSR_INDEX_LIST, "saving vCPUs"),
     IOCTL(KVM_GET_CLOCK, "saving the machine"),
     IOCTL(KVM_KVMCLOCK_CTRL, "telling the guest that it was paused"),
+    CALL(eventfd2, "the queues of a device that comes while the guest runs"),
+    IOCTL(KVM_IOEVENTFD, "kicks of a device that comes or goes while the guest runs"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_GETFL, "a tap that comes while the guest runs"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_SETFL, "a tap that comes while the guest runs"),
+    IOCTL(TUNGETIFF, "what a tap is"),
+    IOCTL(TUNSETVNETHDRSZ, "the header before each packet of a tap"),
+    IOCTL(TUNSETVNETLE, "the header's byte order"),
+    IOCTL(TUNSETOFFLOAD, "what the guest's driver negotiated"),
+    IOCTL(TUNSETQUEUE, "queue pairs that the guest's driver uses or does not"),
+    IOCTL(TUNSETTXFILTER, "addresses the guest's driver listens to"),
+    CALL(readv, "emptying a tap at reset"),
+    IOCTL(VHOST_SET_OWNER, "vhost-net for a device that comes while the guest runs"),
+    IOCTL(VHOST_GET_FEATURES, "vhost-net"),
+    IOCTL(VHOST_SET_FEATURES, "vhost-net: what the guest's driver negotiated"),
+    IOCTL(VHOST_SET_MEM_TABLE, "vhost-net: guest memory"),
+    IOCTL(VHOST_SET_VRING_NUM, "vhost-net: a queue's size"),
+    IOCTL(VHOST_SET_VRING_ADDR, "vhost-net: a queue's addresses"),
+    IOCTL(VHOST_SET_VRING_BASE, "vhost-net: a queue's position"),
+    IOCTL(VHOST_GET_VRING_BASE, "vhost-net: a queue's position"),
+    IOCTL(VHOST_SET_VRING_KICK, "vhost-net: the queue's ioeventfd"),
+    IOCTL(VHOST_SET_VRING_CALL, "vhost-net: the device's irqfd"),
+    IOCTL(VHOST_SET_VRING_ERR, "vhost-net: how a broken queue is told of"),
+    IOCTL(VHOST_NET_SET_BACKEND, "vhost-net: starting and stopping a queue"),
     CALL(close, "vsock connections, and files when the file server is reset"),
     CALL_IF(fcntl, 1, 0xffffffff, F_DUPFD_CLOEXEC, "a descriptor in reserve for when there are none left"),
     CALL(getrandom, "virtio-rng"),
@@ -139,6 +164,16 @@ static const struct seccomp_rule rules_fs[] = {
     CALL(removexattr, "removexattr"),
 };
 
+/* Packets between taps and guest memory. What is set up for them is the main thread's. */
+static const struct seccomp_rule rules_net[] = {
+    CALL(epoll_wait, "the event loop"),
+    CALL(epoll_pwait, "the event loop"),
+    CALL(epoll_ctl, "watching queues while they are in use"),
+    CALL(read, "kicks"),
+    CALL(readv, "packets from a tap"),
+    CALL(writev, "packets to a tap"),
+};
+
 struct seccomp_role_rules {
     const char *name;
     const struct seccomp_rule *rules;
@@ -151,6 +186,6 @@ struct seccomp_role_rules {
     }
 
 /* In the order of enum seccomp_role. */
-static const struct seccomp_role_rules seccomp_roles[] = {ROLE(io), ROLE(vcpu), ROLE(fs)};
+static const struct seccomp_role_rules seccomp_roles[] = {ROLE(io), ROLE(vcpu), ROLE(fs), ROLE(net)};
 
 #endif

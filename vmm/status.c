@@ -44,7 +44,7 @@ const char *end_reason_name(enum end_reason reason)
     return "vmm-error";
 }
 
-static json_t *exits_json(const struct exit_counts *exits)
+json_t *status_exits_json(const struct exit_counts *exits)
 {
     json_t *object = json_object();
     uint64_t total = 0;
@@ -68,7 +68,7 @@ static void put_mark(json_t *line, const char *name, const struct status_mark *m
     json_object_set_new(line, name,
                         json_pack("{s:I, s:I, s:o}", "since_start_us", (json_int_t)mark->since_start_us,
                                   "since_run_us", (json_int_t)mark->since_run_us, "exits",
-                                  exits_json(&mark->exits)));
+                                  status_exits_json(&mark->exits)));
 }
 
 int status_write(int fd, const struct status *status)

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+struct json_t;
+
 /* The values are husk-vmm's exit statuses; 2 is a usage error. */
 enum end_reason {
     END_POWER_OFF = 0,
@@ -41,6 +43,9 @@ struct status {
     const struct status_mark *hello; /* the agent's knock; NULL without statistics or when it never came */
     const struct status_mark *end;   /* NULL without statistics */
 };
+
+/* {"total", "io", "mmio", ...}: kinds that never came are left out. A new reference, or NULL. */
+struct json_t *status_exits_json(const struct exit_counts *exits);
 
 /* Writes the line to fd: {"reason": ..., "detail": ...} and, with statistics, "hello" and "end":
  * {"since_start_us", "since_run_us", "exits": {"total", "io", "mmio", ...}}; kinds that never came are left

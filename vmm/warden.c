@@ -39,6 +39,9 @@ int warden_run(pid_t child, struct files *files, const struct options *options)
     fd_close(&files->console);
     fd_close(&files->shared);
     fd_close(&files->vsock);
+    fd_close(&files->control);
+    for (unsigned i = 0; i < files->nets; i++)
+        virtio_net_options_close(&files->net[i]);
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
@@ -57,5 +60,7 @@ int warden_run(pid_t child, struct files *files, const struct options *options)
     }
     if (files->vsock_named)
         unlink(options->vsock);
+    if (files->control_named)
+        unlink(options->control);
     return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : report_killed(files, WTERMSIG(wstatus));
 }

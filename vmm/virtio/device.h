@@ -16,10 +16,16 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define VIRTIO_DEVICE_QUEUES_MAX 64
+#define VIRTIO_DEVICE_QUEUES_MAX                                                                             \
+    65 /* a network device with a queue pair for each of 32 vCPUs, and its control */
 
 struct loop;
 struct virtio_device;
+
+struct virtio_statistic {
+    const char *name; /* static: "rx-packets" */
+    uint64_t value;
+};
 
 struct virtio_device_ops {
     const char *name; /* for logs and snapshot sections: "console", "vsock", "fs", "rng" */
@@ -50,6 +56,8 @@ struct virtio_device_ops {
      * Restore comes after activate if the saved device was active; resume follows. */
     int (*save)(const struct virtio_device *device, struct snapshot_writer *writer);
     int (*restore)(struct virtio_device *device, struct snapshot_reader *reader);
+    /* What the device counts, for the host: up to `max` rows; their number. Any thread. May be NULL. */
+    unsigned (*statistics)(const struct virtio_device *device, struct virtio_statistic *rows, unsigned max);
     /* Frees the device. It was reset before. */
     void (*free)(struct virtio_device *device);
 };
@@ -63,7 +71,8 @@ struct virtio_device {
     struct virtqueue *queue[VIRTIO_DEVICE_QUEUES_MAX]; /* made by the transport when the device is attached */
     int kick_fd[VIRTIO_DEVICE_QUEUES_MAX];             /* eventfds, the transport's; set with the queues */
     struct virtio_transport *transport;                /* set when attached */
-    atomic_flag broken_busy;                           /* guards broken_limit: queues may break at once */
+    int call_fd; /* eventfd that raises the device's interrupt; the transport's, set when attached */
+    atomic_flag broken_busy; /* guards broken_limit: queues may break at once */
     struct log_limit broken_limit;
 };
 
@@ -76,6 +85,9 @@ struct virtio_transport {
     /* Has ops->kick called for the queue once more, after whatever else the loop has to do: for a device that
      * leaves chains behind to be fair to others. */
     void (*kick_again)(struct virtio_transport *transport, unsigned queue);
+    /* From now on (or no longer) somebody else, the kernel, signals call_fd for used buffers: the driver is
+     * told at every interrupt that there may be some. */
+    void (*calls_direct)(struct virtio_transport *transport, bool direct);
 };
 
 /* Tells the driver that its ring is broken beyond repair: logs why (rate-limited) and sets NEEDS_RESET. From

@@ -44,6 +44,7 @@ static void signal_eventfd(int fd)
 void mmio_interrupt(struct virtio_mmio *mmio, unsigned bits)
 {
     atomic_fetch_or(&mmio->interrupt_status, bits);
+    atomic_fetch_add_explicit(&mmio->interrupts, 1, memory_order_relaxed);
     signal_eventfd(mmio->irq_fd);
 }
 
@@ -69,6 +70,14 @@ static void mmio_broken(struct virtio_transport *transport)
     struct virtio_mmio *mmio = (struct virtio_mmio *)transport;
     if (!atomic_exchange(&mmio->needs_reset, true))
         mmio_interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
+}
+
+static void mmio_calls_direct(struct virtio_transport *transport, bool direct)
+{
+    struct virtio_mmio *mmio = (struct virtio_mmio *)transport;
+    atomic_store(&mmio->calls_direct, direct);
+    /* What was raised the other way until now and not seen is raised once more. */
+    mmio_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
 }
 
 static void mmio_kick_again(struct virtio_transport *transport, unsigned queue)
@@ -263,12 +272,25 @@ void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uin
         return;
     uint32_t value;
     if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) { /* read for each interrupt: needs no lock */
-        value = atomic_load(&mmio->interrupt_status);
+        value = atomic_load(&mmio->interrupt_status) |
+                (atomic_load(&mmio->calls_direct) ? (unsigned)VIRTIO_MMIO_INT_VRING : 0U);
     } else {
         pthread_mutex_lock(&mmio->lock);
         value = register_read(mmio, offset);
         pthread_mutex_unlock(&mmio->lock);
     }
+    value = htole32(value);
+    memcpy(data, &value, sizeof(value));
+}
+
+void virtio_mmio_read_placeholder(uint64_t offset, void *data, uint32_t length)
+{
+    uint32_t value = offset == VIRTIO_MMIO_MAGIC_VALUE ? MMIO_MAGIC
+                     : offset == VIRTIO_MMIO_VERSION   ? MMIO_VERSION
+                                                       : 0;
+    memset(data, 0, length);
+    if (length != sizeof(value))
+        return;
     value = htole32(value);
     memcpy(data, &value, sizeof(value));
 }
@@ -308,6 +330,26 @@ int virtio_mmio_queue_fd(const struct virtio_mmio *mmio, unsigned queue)
     return queue < mmio->device->queue_count ? mmio->queue[queue].kick.fd : -1;
 }
 
+struct virtio_device *virtio_mmio_device(const struct virtio_mmio *mmio)
+{
+    return mmio->device;
+}
+
+bool virtio_mmio_in_use(struct virtio_mmio *mmio)
+{
+    /* Who holds the lock may be waiting for the thread that asks. */
+    if (pthread_mutex_trylock(&mmio->lock) != 0)
+        return true;
+    bool used = mmio->status != 0;
+    pthread_mutex_unlock(&mmio->lock);
+    return used;
+}
+
+uint64_t virtio_mmio_interrupts(const struct virtio_mmio *mmio)
+{
+    return atomic_load_explicit(&mmio->interrupts, memory_order_relaxed);
+}
+
 struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct guest_memory *memory,
                                     int irq_fd)
 {
@@ -316,12 +358,15 @@ struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct g
         device->ops->free(device);
         return NULL;
     }
-    mmio->transport = (struct virtio_transport){
-        .config_changed = mmio_config_changed, .broken = mmio_broken, .kick_again = mmio_kick_again};
+    mmio->transport = (struct virtio_transport){.config_changed = mmio_config_changed,
+                                                .broken = mmio_broken,
+                                                .kick_again = mmio_kick_again,
+                                                .calls_direct = mmio_calls_direct};
     mmio->device = device;
     mmio->irq_fd = irq_fd;
     pthread_mutex_init(&mmio->lock, NULL);
     device->transport = &mmio->transport;
+    device->call_fd = irq_fd;
     atomic_flag_clear(&device->broken_busy);
     for (unsigned i = 0; i < device->queue_count; i++)
         mmio->queue[i].kick = (struct watch){.fd = -1, .fn = mmio_on_kick, .arg = mmio};

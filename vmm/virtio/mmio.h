@@ -20,13 +20,26 @@ struct virtio_mmio;
  * their ioeventfds and watches these in device->loop. NULL with errno. */
 struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct guest_memory *memory,
                                     int irq_fd);
-/* Resets and frees the device too. No vCPU thread may be left; the device's loop may run or have ended. */
+/* Resets and frees the device too. No vCPU may be inside the transport or come again; the device's loop may
+ * run or have ended. NULL is fine. */
 void virtio_mmio_free(struct virtio_mmio *mmio);
 
 /* Register access from a vCPU thread; offset < VIRTIO_MMIO_SIZE. Wrong widths read as zero and write nothing.
  */
 void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uint32_t length);
 void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *data, uint32_t length);
+
+/* What a window without a device reads: a transport whose DeviceID is 0 (§4.2.2), nothing else. */
+void virtio_mmio_read_placeholder(uint64_t offset, void *data, uint32_t length);
+
+/* The device; the transport's. Any thread. */
+struct virtio_device *virtio_mmio_device(const struct virtio_mmio *mmio);
+/* Whether a driver holds the device: its status is not 0, or is just being written. Does not wait. Any
+ * thread.
+ */
+bool virtio_mmio_in_use(struct virtio_mmio *mmio);
+/* Interrupts raised so far by the device's side (those of vhost not counted). Any thread. */
+uint64_t virtio_mmio_interrupts(const struct virtio_mmio *mmio);
 
 /* The eventfd for KVM_IOEVENTFD at QueueNotify with datamatch `queue`, or -1 past the last queue. Borrowed.
  */

@@ -35,6 +35,8 @@ struct virtio_mmio {
     atomic_uint interrupt_status;
     atomic_uint config_generation;
     atomic_bool needs_reset;
+    atomic_bool calls_direct; /* others raise the line through irq_fd: see virtio_transport.calls_direct */
+    atomic_ullong interrupts; /* raised here, for statistics */
 
     /* The device's thread. */
     bool active; /* ops->activate succeeded since the last reset */

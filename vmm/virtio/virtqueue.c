@@ -294,19 +294,32 @@ void virtqueue_unpop(struct virtqueue *queue, const struct virtio_chain *chain)
     queue->in_flight--;
 }
 
+void virtqueue_push_all(struct virtqueue *queue, const struct virtqueue_used *used, unsigned count)
+{
+    if (!queue->started || count == 0)
+        return;
+    for (unsigned i = 0; i < count; i++) {
+        struct vring_used_elem *entry = &queue->used->ring[queue->used_idx & (queue->size - 1)];
+        __atomic_store_n(&entry->id, htole32(used[i].head), __ATOMIC_RELAXED);
+        __atomic_store_n(&entry->len, htole32(used[i].written), __ATOMIC_RELAXED);
+        queue->used_idx++;
+        queue->in_flight--;
+    }
+    queue->pushed = true;
+    /* Release: the payload and the entries must be in memory before the index that shows them (§2.7.8.2). */
+    __atomic_store_n(&queue->used->idx, htole16(queue->used_idx), __ATOMIC_RELEASE);
+}
+
 void virtqueue_push(struct virtqueue *queue, const struct virtio_chain *chain)
 {
-    if (!queue->started)
-        return;
-    struct vring_used_elem *entry = &queue->used->ring[queue->used_idx & (queue->size - 1)];
-    uint32_t written = (uint32_t)chain->in_written; /* at most CHAIN_BYTES_MAX */
-    __atomic_store_n(&entry->id, htole32(chain->head), __ATOMIC_RELAXED);
-    __atomic_store_n(&entry->len, htole32(written), __ATOMIC_RELAXED);
-    queue->used_idx++;
-    queue->in_flight--;
-    queue->pushed = true;
-    /* Release: the payload and the entry must be in memory before the index that shows them (§2.7.8.2). */
-    __atomic_store_n(&queue->used->idx, htole16(queue->used_idx), __ATOMIC_RELEASE);
+    struct virtqueue_used used = {.head = chain->head,
+                                  .written = (uint32_t)chain->in_written}; /* at most CHAIN_BYTES_MAX */
+    virtqueue_push_all(queue, &used, 1);
+}
+
+void virtqueue_break(struct virtqueue *queue, const char *fault)
+{
+    break_queue(queue, fault);
 }
 
 void virtqueue_notify(struct virtqueue *queue)
@@ -355,6 +368,23 @@ bool virtqueue_enable_kicks(struct virtqueue *queue)
      */
     atomic_thread_fence(memory_order_seq_cst);
     return le16toh(__atomic_load_n(&queue->avail->idx, __ATOMIC_RELAXED)) != queue->last_avail;
+}
+
+void virtqueue_get_rings(const struct virtqueue *queue, struct virtqueue_rings *rings)
+{
+    *rings = (struct virtqueue_rings){queue->size, queue->desc, queue->avail, queue->used};
+}
+
+uint16_t virtqueue_position(const struct virtqueue *queue)
+{
+    return queue->last_avail;
+}
+
+void virtqueue_set_position(struct virtqueue *queue, uint16_t position)
+{
+    queue->last_avail = queue->used_idx = position;
+    queue->in_flight = 0;
+    queue->called = false;
 }
 
 int virtqueue_save(const struct virtqueue *queue, struct snapshot_writer *writer)

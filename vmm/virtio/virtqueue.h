@@ -66,9 +66,18 @@ int virtqueue_pop(struct virtqueue *queue, struct virtio_chain *chain);
 const char *virtqueue_fault(const struct virtqueue *queue);
 /* Gives the chain back with chain->in_written bytes written. Does not interrupt. */
 void virtqueue_push(struct virtqueue *queue, const struct virtio_chain *chain);
+struct virtqueue_used {
+    uint16_t head;
+    uint32_t written;
+};
+/* Gives several chains back at once: the driver sees all of them or none. For devices that keep of a popped
+ * chain only what they need. */
+void virtqueue_push_all(struct virtqueue *queue, const struct virtqueue_used *used, unsigned count);
 /* Undoes the latest pop, whose chain was not pushed (a device without room for the answer). Chains popped
  * before it may still be in flight. */
 void virtqueue_unpop(struct virtqueue *queue, const struct virtio_chain *chain);
+/* Breaks the queue for a reason of the device's own (a constant string): see virtqueue_pop. */
+void virtqueue_break(struct virtqueue *queue, const char *fault);
 /* Interrupts the driver if it wants to hear of what was pushed since the last call (§2.7.7, §2.7.10). */
 void virtqueue_notify(struct virtqueue *queue);
 /* Asks the driver not to kick. A hint, as §2.7.10 has it. */
@@ -93,6 +102,17 @@ unsigned virtio_chain_in_iov(const struct virtio_chain *chain, size_t max_bytes,
  * left. */
 void virtio_chain_out_skip(struct virtio_chain *chain, size_t bytes);
 void virtio_chain_in_skip(struct virtio_chain *chain, size_t bytes);
+
+/* For a queue that the kernel walks instead of this module (vhost): where its rings are in our address space,
+ * and how far it has come. No chain is in flight before and after. */
+struct virtqueue_rings {
+    uint16_t size;
+    const void *desc, *avail;
+    void *used;
+};
+void virtqueue_get_rings(const struct virtqueue *queue, struct virtqueue_rings *rings);
+uint16_t virtqueue_position(const struct virtqueue *queue);
+void virtqueue_set_position(struct virtqueue *queue, uint16_t position);
 
 /* Cursors only: configuration is the transport's. Both on a started queue with no chain in flight (-EBUSY);
  * restore gives -EPROTO for cursors that no queue can have. */

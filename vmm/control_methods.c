@@ -1,0 +1,59 @@
+/* The control socket's table, and the methods that ask for nothing but news: see control_methods.h. */
+#include "vmm/control_methods.h"
+
+#include "vmm/machine.h"
+#include "vmm/virtio/mmio.h"
+
+#include <errno.h>
+
+#define STATISTICS_MAX 32
+
+static json_t *statistics_json(const struct virtio_device *device)
+{
+    struct virtio_statistic rows[STATISTICS_MAX];
+    json_t *object = json_object();
+    unsigned count = device->ops->statistics ? device->ops->statistics(device, rows, STATISTICS_MAX) : 0;
+    for (unsigned i = 0; i < count; i++)
+        json_object_set_new(object, rows[i].name, json_integer((json_int_t)rows[i].value));
+    return object;
+}
+
+static json_t *device_json(unsigned slot, struct virtio_mmio *mmio)
+{
+    const struct virtio_device *device = virtio_mmio_device(mmio);
+    char name[MACHINE_SLOT_NAME_BYTES];
+    machine_slot_name(slot, name);
+    return json_pack("{s:s, s:s, s:i, s:b, s:I, s:o}", "device", name, "type", device->ops->name, "queues",
+                     (int)device->queue_count, "in_use", virtio_mmio_in_use(mmio), "interrupts",
+                     (json_int_t)virtio_mmio_interrupts(mmio), "statistics", statistics_json(device));
+}
+
+static int get_status(void *arg, struct control_request *request, json_t **result, struct error *err)
+{
+    struct control_target *target = arg;
+    struct exit_counts exits;
+    (void)request;
+    json_t *devices = json_array();
+    unsigned slots = machine_slot_count(target->machine), free_slots = 0;
+    for (unsigned i = 0; i < slots; i++) {
+        struct virtio_mmio *mmio = machine_slot_device(target->machine, i);
+        if (mmio)
+            json_array_append_new(devices, device_json(i, mmio));
+        else
+            free_slots++;
+    }
+    machine_get_exits(target->machine, &exits);
+    *result = json_pack("{s:s*, s:o, s:o, s:i}", "id", target->id, "exits", status_exits_json(&exits),
+                        "devices", devices, "free_slots", (int)free_slots);
+    return *result ? 0 : error_set(err, ENOMEM, "status");
+}
+
+const struct control_method control_methods[] = {
+    {"status", get_status},
+    {"net.attach", control_net_attach},
+    {"net.detach", control_net_detach},
+    {"net.find", control_net_find},
+    {"net.link", control_net_link},
+    {"net.announce", control_net_announce},
+};
+const size_t control_methods_count = sizeof(control_methods) / sizeof(control_methods[0]);

@@ -1,0 +1,43 @@
+/*
+ * The methods of the control socket (control.h), and what they work on.
+ *
+ *   status        {} -> {"id", "exits": {"total", "io", "mmio", ...}, "devices": [{"device": NAME, "type",
+ *                 "queues", "in_use", "interrupts", "statistics": {...}}], "free_slots": N}
+ *   net.attach    {"id": N, "mac": "aa:bb:cc:dd:ee:ff", "mtu": N (0 or absent: not told), "queues": N,
+ *                 "vhost": bool} with `queues` tap descriptors, then as many of /dev/vhost-net if "vhost"
+ *                 -> {"device": the guest's name of the slot, "d0005000.virtio"}
+ *                 EEXIST when there is a network device with this id, ENOSPC when no slot is free.
+ *   net.detach    {"id": N, "force": bool} -> {}
+ *                 EBUSY while the guest's driver holds it, unless forced. ENODEV as below when there is none.
+ *   net.find      {"id": N} -> {"device": NAME, "in_use": bool}
+ *   net.link      {"id": N, "up": bool} -> {}
+ *   net.announce  {"id": N} -> {}
+ *                 The guest tells its neighbours where it is.
+ */
+#ifndef HUSK_VMM_CONTROL_METHODS_H
+#define HUSK_VMM_CONTROL_METHODS_H
+
+#include "vmm/control.h"
+
+struct io_threads;
+struct machine;
+
+/* The `arg` of all handlers. */
+struct control_target {
+    const char *id; /* of the sandbox; may be NULL */
+    struct loop *loop;
+    struct machine *machine;
+    struct io_threads *net_threads; /* NULL: this VM cannot have network devices */
+};
+
+extern const struct control_method control_methods[];
+extern const size_t control_methods_count;
+
+/* Handlers: control_net.c. */
+int control_net_attach(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_net_detach(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_net_find(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_net_link(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_net_announce(void *arg, struct control_request *request, json_t **result, struct error *err);
+
+#endif
