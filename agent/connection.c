@@ -6,6 +6,7 @@
 
 #include "agent/requests.h"
 #include "agent/sandbox.h"
+#include "agent/stream.h"
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -40,7 +41,8 @@ struct connection {
     struct watch watch;
     struct frame_parser *parser;
     bool control; /* the first frame has come */
-    bool owner;
+    bool owner, process_owner;
+    json_t *awaited; /* the first frame of a stream that is not there yet, or NULL */
     long long deadline_ms;
     struct request_list requests;
     unsigned request_count;
@@ -142,6 +144,14 @@ void request_notify(const struct request *request, const char *event, json_t *pa
         json_decref(params);
 }
 
+/* The answer to a first frame. */
+static void connection_greet(struct connection *connection, const struct error *err)
+{
+    json_t *answer = err ? json_pack("{s:i, s:o}", "husk", PROTOCOL_VERSION, "error", error_to_json(err))
+                         : json_pack("{s:i, s:b}", "husk", PROTOCOL_VERSION, "ok", 1);
+    connection_send(connection, answer);
+}
+
 void connection_free(struct connection *connection)
 {
     struct sandbox *sandbox = connection->sandbox;
@@ -163,6 +173,9 @@ void connection_free(struct connection *connection)
     loop_del(sandbox->loop, &connection->watch);
     fd_close(&connection->watch.fd);
     frame_parser_free(connection->parser);
+    json_decref(connection->awaited);
+    if (connection->process_owner)
+        sandbox_process_owner_lost(sandbox, connection);
     if (connection->owner)
         sandbox_owner_lost(sandbox, connection);
     free(connection);
@@ -175,15 +188,26 @@ struct connection *connection_next(const struct connection *connection)
 
 void connection_expire(struct connection *connection, long long now)
 {
+    struct error err;
     if (connection->control || now < connection->deadline_ms)
         return;
-    log_warn("connection: no first frame within %d ms", FIRST_FRAME_MS);
+    if (connection->awaited) {
+        error_say(&err, ETIMEDOUT, "the process of this stream was not made within %d ms", FIRST_FRAME_MS);
+        connection_greet(connection, &err);
+    } else {
+        log_warn("connection: no first frame within %d ms", FIRST_FRAME_MS);
+    }
     connection_free(connection);
 }
 
 void connection_set_owner(struct connection *connection)
 {
     connection->owner = true;
+}
+
+void connection_set_process_owner(struct connection *connection)
+{
+    connection->process_owner = true;
 }
 
 void connection_flush(const struct connection *connection)
@@ -230,30 +254,44 @@ static void connection_handle_request(struct connection *connection, const json_
     requests_handle(connection->sandbox, request, method, params);
 }
 
-/* The answer to a first frame. */
-static void connection_greet(struct connection *connection, const struct error *err)
+/* The stream's answer goes out before the stream has its fd, so that no payload can overtake it; the connection
+ * is then done with. A stream that is not there yet is waited for if the host wants it. */
+static int connection_become_stream(struct connection *connection, json_t *frame, struct error *err)
 {
-    json_t *answer = err ? json_pack("{s:i, s:o}", "husk", PROTOCOL_VERSION, "error", error_to_json(err))
-                         : json_pack("{s:i, s:b}", "husk", PROTOCOL_VERSION, "ok", 1);
-    connection_send(connection, answer);
-}
-
-/* A stream's answer goes out before the stream has its fd, so that no payload can overtake it; the connection
- * is then done with. */
-static int connection_become_stream(struct connection *connection, const json_t *frame, struct error *err)
-{
+    struct stream *stream = requests_find_stream(connection->sandbox, frame, err);
+    if (!stream && err->code == ENOENT && json_is_true(json_object_get(frame, "await"))) {
+        if (!connection->awaited)
+            connection->awaited = json_incref(frame);
+        return loop_mod(connection->sandbox->loop, &connection->watch, 0);
+    }
+    if (!stream || stream_check_unopened(stream, err))
+        return -1;
     cleanup_fd int fd = fcntl(connection->watch.fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return error_set(err, errno, "stream");
-    if (requests_open_stream(connection->sandbox, frame, fd, err))
-        return -1;
-    take_fd(&fd);
     connection_greet(connection, NULL);
     connection->broken = true;
+    if (stream_connect(stream, fd, err))
+        log_err("%s", err->text);
+    else
+        take_fd(&fd);
     return 0;
 }
 
-static int connection_handle_first(struct connection *connection, const json_t *frame, struct error *err)
+void connection_open_waiting_stream(struct connection *connection)
+{
+    struct error err = {0};
+    if (!connection->awaited)
+        return;
+    if (connection_become_stream(connection, connection->awaited, &err)) {
+        connection_greet(connection, &err);
+        connection->broken = true;
+    }
+    if (connection->broken)
+        connection_free(connection);
+}
+
+static int connection_handle_first(struct connection *connection, json_t *frame, struct error *err)
 {
     int64_t version = 0;
     const char *open = NULL;
@@ -274,7 +312,7 @@ static int connection_handle_first(struct connection *connection, const json_t *
     return 0;
 }
 
-static void connection_handle_frame(struct connection *connection, const json_t *frame)
+static void connection_handle_frame(struct connection *connection, json_t *frame)
 {
     struct error err = {0};
     if (connection->control) {
@@ -291,7 +329,9 @@ static void connection_ready(struct watch *watch, uint32_t events)
     struct error err = {0};
     if ((events & EPOLLOUT) && connection_send_unsent(connection))
         connection->broken = true;
-    if (!connection->broken && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+    if (connection->awaited) {
+        connection->broken = true; /* watched for its end only */
+    } else if (!connection->broken && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
         json_t *frame = NULL;
         int next = 0;
         int got = frame_parser_fill(connection->parser, watch->fd, &err);

@@ -44,6 +44,12 @@ void connection_expire(struct connection *connection, long long now_ms);
 /* The connection owns a container from now on: its loss ends that, and the guest with the last one. */
 void connection_set_owner(struct connection *connection);
 
+/* The connection owns a further process from now on: its loss kills that. */
+void connection_set_process_owner(struct connection *connection);
+
+/* Opens the stream that the connection waits for, if it waits for one that is there now. May free it. */
+void connection_open_waiting_stream(struct connection *connection);
+
 /* Waits, shortly, until what was answered has left the guest: before the power goes. */
 void connection_flush(const struct connection *connection);
 

@@ -105,17 +105,17 @@ static const char **mount_sources_parse(const struct spec *spec, const json_t *p
 static int container_make_init(struct container *container, struct request *request, struct error *err)
 {
     struct launch launch = {.spec = container->spec, .cgroup_fd = container->cgroup.fd, .init_pidfd = -1};
-    bool terminal = container->spec->process.terminal;
+    struct process_wish wish;
     if (json_require(json_get_string(container->params, "", "root", &launch.root, err), "", "root", err) <
             0 ||
-        json_get_bool(container->params, "", "terminal", &terminal, err) < 0)
+        process_wish_parse(&wish, container->params, container->spec->process.terminal, err))
         return -1;
     cleanup_free const char **sources = mount_sources_parse(container->spec, container->params, err);
     if (!sources)
         return -1;
     launch.mount_sources = sources;
     container->init =
-        process_new(container, PROCESS_INIT, &container->spec->process, terminal, &launch, request, err);
+        process_new(container, PROCESS_INIT, &container->spec->process, &wish, &launch, request, err);
     if (!container->init)
         return -1;
     LIST_INSERT_HEAD(&container->processes, container->init, link);
@@ -170,6 +170,7 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
         container->owner = request->connection;
         connection_set_owner(request->connection);
     }
+    sandbox_open_waiting_streams(sandbox);
     return 0;
 }
 
@@ -214,12 +215,14 @@ int container_add_process(struct container *container, const json_t *params, str
     if (container_make_room(container, name, err))
         return -1;
     struct spec_process own;
-    bool terminal = false;
+    struct process_wish wish;
     struct process *process = NULL;
-    if (spec_process_init(&own, object, "process", err) == 0) {
-        terminal = own.terminal;
-        if (json_get_bool(params, "", "terminal", &terminal, err) >= 0)
-            process = process_new(container, name, &own, terminal, &launch, request, err);
+    bool owner = false;
+    if (spec_process_init(&own, object, "process", err) == 0 &&
+        process_wish_parse(&wish, params, own.terminal, err) == 0 &&
+        json_get_bool(params, "", "owner", &owner, err) >= 0) {
+        wish.owner = owner ? request->connection : NULL;
+        process = process_new(container, name, &own, &wish, &launch, request, err);
     }
     if (!process) {
         spec_process_fini(&own);
@@ -229,6 +232,9 @@ int container_add_process(struct container *container, const json_t *params, str
     process->spec = &process->own_spec;
     LIST_INSERT_HEAD(&container->processes, process, link);
     container->process_count++;
+    if (owner)
+        connection_set_process_owner(request->connection);
+    sandbox_open_waiting_streams(container->sandbox);
     return 0;
 }
 
@@ -275,6 +281,16 @@ void container_abandon(struct container *container)
     if (failed)
         log_err("container %s: kill: %s", container->id, strerror(-failed));
     container_check_end(container);
+}
+
+void container_owner_lost(struct container *container, const struct connection *connection)
+{
+    struct process *process;
+    LIST_FOREACH(process, &container->processes, link)
+    {
+        if (process->wish.owner == connection)
+            process_abandon(process);
+    }
 }
 
 void container_process_ended(struct container *container, struct process *process)

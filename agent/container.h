@@ -57,6 +57,9 @@ int container_delete(struct container *container, bool force, struct request *re
 /* Kills everything in it and frees it once that is done. */
 void container_abandon(struct container *container);
 
+/* Kills the further processes that the connection owned. */
+void container_owner_lost(struct container *container, const struct connection *connection);
+
 /* Tells the container that one of its processes was reaped. May free the process. */
 void container_process_ended(struct container *container, struct process *process);
 

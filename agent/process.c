@@ -6,6 +6,7 @@
 #include "agent/container.h"
 #include "agent/sync.h"
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -20,22 +21,70 @@
 
 static void process_streams_drained(void *arg);
 
-/* The pipes between a process and its streams: the process's ends go to stdio, which the caller closes. */
-static int process_make_pipes(struct process *process, int stdio[3], struct error *err)
+static int wish_parse_stdio(struct process_wish *wish, const json_t *params, struct error *err)
 {
-    struct loop *loop = container_loop(process->container);
-    for (int i = STREAM_STDIN; i <= STREAM_STDERR; i++) {
-        int pair[2];
-        if (pipe2(pair, O_CLOEXEC) < 0)
-            return error_set(err, errno, "pipe");
-        int ours = i == STREAM_STDIN ? pair[1] : pair[0];
-        stdio[i] = i == STREAM_STDIN ? pair[0] : pair[1];
-        process->streams[i] =
-            stream_new(loop, (enum stream_kind)i, ours, process_streams_drained, process, err);
-        if (!process->streams[i]) {
-            close(ours);
+    json_t *object = NULL;
+    if (json_get_object(params, "", "stdio", &object, err) < 0)
+        return -1;
+    for (int i = STREAM_STDIN; object && i <= STREAM_STDERR; i++) {
+        const char *what = "stream";
+        if (json_get_string(object, "stdio", stream_names[i], &what, err) < 0)
             return -1;
+        if (strcmp(what, "null") == 0)
+            wish->stdio[i] = PROCESS_STDIO_NULL;
+        else if (strcmp(what, "stdout") == 0 && i == STREAM_STDERR)
+            wish->stdio[i] = PROCESS_STDIO_STDOUT;
+        else if (strcmp(what, "stream") != 0)
+            return error_set(err, 0, "stdio.%s: '%.16s' is not known", stream_names[i], what);
+    }
+    wish->expect = object != NULL;
+    return 0;
+}
+
+int process_wish_parse(struct process_wish *wish, const json_t *params, bool terminal, struct error *err)
+{
+    *wish = (struct process_wish){.terminal = terminal};
+    if (json_get_bool(params, "", "terminal", &wish->terminal, err) < 0 ||
+        json_get_bool(params, "", "start", &wish->start, err) < 0)
+        return -1;
+    return wish_parse_stdio(wish, params, err);
+}
+
+static int process_make_pipe(struct process *process, enum stream_kind kind, int *theirs, struct error *err)
+{
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return error_set(err, errno, "pipe");
+    int ours = kind == STREAM_STDIN ? pair[1] : pair[0];
+    *theirs = kind == STREAM_STDIN ? pair[0] : pair[1];
+    process->streams[kind] =
+        stream_new(container_loop(process->container), kind, ours, process_streams_drained, process, err);
+    if (!process->streams[kind]) {
+        close(ours);
+        return -1;
+    }
+    stream_expect(process->streams[kind], process->wish.expect);
+    return 0;
+}
+
+/* The standard streams of a process without terminal: its ends go to stdio, which the caller closes. */
+static int process_make_stdio(struct process *process, int stdio[3], struct error *err)
+{
+    for (int i = STREAM_STDIN; i <= STREAM_STDERR; i++) {
+        switch (process->wish.stdio[i]) {
+        case PROCESS_STDIO_STREAM:
+            if (process_make_pipe(process, (enum stream_kind)i, &stdio[i], err))
+                return -1;
+            break;
+        case PROCESS_STDIO_NULL:
+            stdio[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+            break;
+        case PROCESS_STDIO_STDOUT:
+            stdio[i] = fcntl(stdio[STREAM_STDOUT], F_DUPFD_CLOEXEC, 0);
+            break;
         }
+        if (stdio[i] < 0)
+            return error_set(err, errno, "%s", stream_names[i]);
     }
     return 0;
 }
@@ -74,6 +123,12 @@ static void process_streams_drained(void *arg)
     process_answer_waiters(arg);
 }
 
+static void process_succeed(const struct process *process, struct request **request)
+{
+    request_succeed(*request, json_pack("{s:i}", "pid", (int)process->pid));
+    *request = NULL;
+}
+
 static void process_close_sync(struct process *process)
 {
     loop_del(container_loop(process->container), &process->sync);
@@ -97,12 +152,28 @@ static void process_take_terminal(struct process *process, int master)
     struct error err;
     struct loop *loop = container_loop(process->container);
     struct stream **stream = &process->streams[STREAM_TERMINAL];
-    if (!*stream && process->terminal)
+    if (!*stream && process->wish.terminal)
         *stream = stream_new(loop, STREAM_TERMINAL, master, process_streams_drained, process, &err);
     if (!*stream) {
         close(master);
         log_err("process %s: its terminal can't be taken over", process->name);
+        return;
     }
+    stream_expect(*stream, process->wish.expect);
+    sandbox_open_waiting_streams(process->container->sandbox);
+}
+
+/* It is set up: its create is answered, or the program is let run and that is the answer. */
+static void process_is_ready(struct process *process)
+{
+    struct error err;
+    process->state = PROCESS_CREATED;
+    if (process->wish.start && process_start(process, process->create_request, &err) == 0)
+        process->create_request = NULL;
+    else if (process->wish.start)
+        process_fail(process, &err);
+    else
+        process_succeed(process, &process->create_request);
 }
 
 /* The conversation's end: exec closed it, or the process's death did, which the reaping will tell. */
@@ -112,8 +183,7 @@ static void process_sync_ended(struct process *process)
     if (process->state != PROCESS_CREATED || !process->start_request)
         return;
     process->state = PROCESS_RUNNING;
-    request_succeed(process->start_request, NULL);
-    process->start_request = NULL;
+    process_succeed(process, &process->start_request);
 }
 
 /* Takes one message. False when there is none now, or will be none any more. */
@@ -131,9 +201,7 @@ static bool process_take_message(struct process *process)
     if (message.type == SYNC_TERMINAL && passed >= 0) {
         process_take_terminal(process, take_fd(&passed));
     } else if (message.type == SYNC_READY && process->state == PROCESS_SETTING_UP) {
-        process->state = PROCESS_CREATED;
-        request_succeed(process->create_request, json_pack("{s:i}", "pid", (int)process->pid));
-        process->create_request = NULL;
+        process_is_ready(process);
     } else if (message.type == SYNC_ERROR) {
         process_fail(process, &message.err);
         return false;
@@ -157,7 +225,7 @@ static int process_fork(struct process *process, struct launch *launch, struct e
     cleanup_fd int theirs = pair[1];
     launch->sync_fd = theirs;
     launch->process = process->spec;
-    launch->terminal = process->terminal;
+    launch->terminal = process->wish.terminal;
     int failed = fd_set_nonblock(process->sync.fd, 1);
     if (!failed)
         failed = loop_add(container_loop(process->container), &process->sync, EPOLLIN);
@@ -174,7 +242,8 @@ static int process_fork(struct process *process, struct launch *launch, struct e
 }
 
 struct process *process_new(struct container *container, const char *name, const struct spec_process *spec,
-                            bool terminal, struct launch *launch, struct request *request, struct error *err)
+                            const struct process_wish *wish, struct launch *launch, struct request *request,
+                            struct error *err)
 {
     struct process *process = calloc(1, sizeof(*process));
     if (!process) {
@@ -183,14 +252,14 @@ struct process *process_new(struct container *container, const char *name, const
     }
     process->container = container;
     process->spec = spec;
-    process->terminal = terminal;
+    process->wish = *wish;
     process->pidfd = -1;
     process->sync = (struct watch){.fd = -1, .fn = process_sync_ready, .arg = process};
     strncpy(process->name, name, sizeof(process->name) - 1);
     LIST_INIT(&process->waiters);
     for (int i = 0; i < 3; i++)
         launch->stdio[i] = -1;
-    int failed = terminal ? 0 : process_make_pipes(process, launch->stdio, err);
+    int failed = wish->terminal ? 0 : process_make_stdio(process, launch->stdio, err);
     if (!failed)
         failed = process_fork(process, launch, err);
     for (int i = 0; i < 3; i++)
@@ -242,6 +311,17 @@ int process_signal(const struct process *process, int signal)
     if (process->state == PROCESS_ENDED || process->pidfd < 0)
         return -ESRCH;
     return pidfd_send_signal(process->pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+void process_abandon(struct process *process)
+{
+    process->wish.owner = NULL;
+    process_signal(process, SIGKILL);
+    process->waited_for = true;
+    for (int i = 0; i < STREAM_KINDS; i++) {
+        if (process->streams[i])
+            stream_expect(process->streams[i], false);
+    }
 }
 
 void process_wait(struct process *process, struct request *request)

@@ -19,6 +19,22 @@
 
 struct container;
 
+/* What becomes a standard stream of a process without terminal. */
+enum process_stdio {
+    PROCESS_STDIO_STREAM, /* a stream that the host opens */
+    PROCESS_STDIO_NULL,   /* /dev/null */
+    PROCESS_STDIO_STDOUT  /* of stderr only: the same as stdout, so that what is written stays in its order */
+};
+
+/* How the host wants a process to be. */
+struct process_wish {
+    bool terminal;
+    bool start;                                   /* at once, once it is set up */
+    bool expect;                                  /* the host opens the streams while the process is made */
+    enum process_stdio stdio[STREAM_STDERR + 1];  /* without terminal */
+    const struct connection *owner;               /* whose loss kills the process, or NULL */
+};
+
 enum process_state { PROCESS_SETTING_UP, PROCESS_CREATED, PROCESS_RUNNING, PROCESS_ENDED };
 
 struct process {
@@ -27,7 +43,7 @@ struct process {
     char name[PROCESS_NAME_MAX + 1];
     struct spec_process own_spec; /* of a further process; empty for an init */
     const struct spec_process *spec;
-    bool terminal;
+    struct process_wish wish;
     enum process_state state;
     pid_t pid; /* 0 once it has been reaped */
     int pidfd;
@@ -41,11 +57,16 @@ struct process {
 };
 LIST_HEAD(process_list, process);
 
-/* Starts making a process: forks it. `request` is answered when it is ready or has failed. For an init,
+/* Takes the wish from a request's params: "terminal" (default as given), "start", "owner" and "stdio". 0 or -1. */
+int process_wish_parse(struct process_wish *wish, const json_t *params, bool terminal, struct error *err);
+
+/* Starts making a process: forks it. `request` is answered when it is ready (with wish->start: when its
+ * program runs) or has failed. For an init,
  * `launch` brings root and mount sources; spec, process, stdio and the rest are filled in here. New process,
  * or NULL with err filled and the request still the caller's. */
 struct process *process_new(struct container *container, const char *name, const struct spec_process *spec,
-                            bool terminal, struct launch *launch, struct request *request, struct error *err);
+                            const struct process_wish *wish, struct launch *launch, struct request *request,
+                            struct error *err);
 
 /* Frees a process that has been reaped, or whose fork is to be forgotten. Requests it keeps are failed. */
 void process_free(struct process *process);
@@ -56,6 +77,9 @@ int process_start(struct process *process, struct request *request, struct error
 
 /* 0 or -errno: -ESRCH when it has ended. */
 int process_signal(const struct process *process, int signal);
+
+/* Its owner is gone: kills it, and expects nothing more of the host. */
+void process_abandon(struct process *process);
 
 /* Answers the request when the process has ended and its output was handed over. */
 void process_wait(struct process *process, struct request *request);

@@ -264,16 +264,17 @@ void requests_handle(struct sandbox *sandbox, struct request *request, const cha
     request_fail(request, &err);
 }
 
-int requests_open_stream(struct sandbox *sandbox, const json_t *first_frame, int fd, struct error *err)
+struct stream *requests_find_stream(struct sandbox *sandbox, const json_t *first_frame, struct error *err)
 {
     const char *name = NULL;
     struct process *process = params_process(sandbox, first_frame, err);
     if (!process ||
         json_require(json_get_string(first_frame, "", "stream", &name, err), "", "stream", err) < 0)
-        return -1;
+        return NULL;
     for (int kind = 0; kind < STREAM_KINDS; kind++) {
         if (strcmp(stream_names[kind], name) == 0 && process->streams[kind])
-            return stream_connect(process->streams[kind], fd, err);
+            return process->streams[kind];
     }
-    return error_set(err, ENOENT, "process %s has no stream '%.16s'", process->name, name);
+    error_set(err, ENOENT, "process %s has no stream '%.16s'", process->name, name);
+    return NULL;
 }

@@ -133,6 +133,24 @@ void sandbox_owner_lost(struct sandbox *sandbox, const struct connection *connec
         sandbox_end(sandbox);
 }
 
+void sandbox_process_owner_lost(struct sandbox *sandbox, const struct connection *connection)
+{
+    struct container *container;
+    LIST_FOREACH(container, &sandbox->containers, link)
+    {
+        container_owner_lost(container, connection);
+    }
+}
+
+void sandbox_open_waiting_streams(struct sandbox *sandbox)
+{
+    struct connection *next;
+    for (struct connection *at = LIST_FIRST(&sandbox->connections); at; at = next) {
+        next = connection_next(at);
+        connection_open_waiting_stream(at);
+    }
+}
+
 static void sandbox_power_off(void *arg)
 {
     struct sandbox *sandbox = arg;

@@ -48,6 +48,12 @@ void sandbox_reap(struct sandbox *sandbox);
 /* A control connection that owned containers has gone: they end, and with the last of all the guest. */
 void sandbox_owner_lost(struct sandbox *sandbox, const struct connection *connection);
 
+/* A connection that owned further processes has gone: they are killed. */
+void sandbox_process_owner_lost(struct sandbox *sandbox, const struct connection *connection);
+
+/* Lets connections that wait for a stream (see connection.h) look again whether it is there. */
+void sandbox_open_waiting_streams(struct sandbox *sandbox);
+
 /* Has power_off called from the loop, once. */
 void sandbox_end(struct sandbox *sandbox);
 

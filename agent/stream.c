@@ -10,6 +10,7 @@
 #include "common/fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -17,7 +18,10 @@
 #include <sys/socket.h>
 
 #define FLOW_BYTES  (128u << 10)
-#define FLOW_ROUNDS 16 /* reads in one turn, so that one busy stream does not starve the others */
+/* What is read of a terminal after its process's end unless it is empty before: more than it holds. How much
+ * that is, FIONREAD does not tell, because some of it may still be on its way through the kernel's buffers. */
+#define TERMINAL_LEFT_MAX (1u << 20)
+#define FLOW_ROUNDS       16 /* reads in one turn, so that one busy stream does not starve the others */
 
 const char *const stream_names[STREAM_KINDS] = {"stdin", "stdout", "stderr", "terminal"};
 
@@ -38,8 +42,10 @@ struct stream {
     struct loop *loop;
     enum stream_kind kind;
     struct side local, remote;
+    int peer_fd;     /* of a terminal: its other side, held so that a process may close it and open it again */
     struct flow in;  /* remote to local */
     struct flow out; /* local to remote */
+    bool expected; /* the host has announced its connection: what is there for it is kept until it comes */
     bool finishing;
     uint64_t left; /* of `out`, while finishing: bytes the process left behind and not yet read */
     void (*drained)(void *arg);
@@ -79,7 +85,9 @@ struct stream *stream_new(struct loop *loop, enum stream_kind kind, int local_fd
         error_set(err, -failed, "stream %s", stream_names[kind]);
         return NULL;
     }
-    *stream = (struct stream){.loop = loop, .kind = kind, .drained = drained, .arg = arg};
+    *stream = (struct stream){.loop = loop, .kind = kind, .drained = drained, .arg = arg, .peer_fd = -1};
+    if (kind == STREAM_TERMINAL)
+        stream->peer_fd = ioctl(local_fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     stream->local.watch = (struct watch){.fd = local_fd, .fn = stream_ready, .arg = stream};
     stream->remote.watch = (struct watch){.fd = -1, .fn = stream_ready, .arg = stream};
     stream->in.active = kind == STREAM_STDIN || kind == STREAM_TERMINAL;
@@ -93,6 +101,7 @@ void stream_free(struct stream *stream)
         return;
     side_close(stream, &stream->local);
     side_close(stream, &stream->remote);
+    fd_close(&stream->peer_fd);
     free(stream->in.buffer);
     free(stream->out.buffer);
     free(stream);
@@ -103,9 +112,12 @@ static void flow_end(struct stream *stream, struct flow *flow)
 {
     flow->active = false;
     flow->length = 0;
+    /* A terminal whose host has gone is hung up: the master closes with both of its directions. */
+    if (flow == &stream->in && stream->kind == STREAM_TERMINAL && stream->out.active)
+        flow_end(stream, &stream->out);
     if (flow == &stream->out && stream->remote.watch.fd >= 0)
         shutdown(stream->remote.watch.fd, SHUT_WR);
-    /* A pipe's reader learns the end by its closing. A terminal whose host has gone lives on. */
+    /* A pipe's reader learns the end by its closing. */
     if (flow == &stream->in && stream->kind == STREAM_STDIN)
         side_close(stream, &stream->local);
     if (!stream->in.active && !stream->out.active) {
@@ -127,8 +139,12 @@ static bool flow_read(struct stream *stream, struct flow *flow, int from)
     }
     if (got < 0 && errno == EINTR)
         return true;
-    if (got < 0 && errno == EAGAIN)
+    if (got < 0 && errno == EAGAIN) {
+        /* Before a terminal says that it is empty, it looks into what is under way from the other side. */
+        if (flow == &stream->out && stream->finishing)
+            stream->left = 0;
         return false;
+    }
     /* End of file, or as good: EIO is a terminal's last close, a reset the host's. */
     flow->at_end = true;
     flow_end(stream, flow);
@@ -181,20 +197,30 @@ static void stream_rewatch(struct stream *stream)
 
 bool stream_is_drained(const struct stream *stream)
 {
-    if (!stream->out.active || stream->remote.watch.fd < 0)
+    if (!stream->out.active)
         return true;
+    if (stream->remote.watch.fd < 0)
+        return !stream->expected;
     return stream->finishing && stream->left == 0 && stream->out.length == 0;
 }
 
 bool stream_is_over(const struct stream *stream)
 {
-    return stream->remote.watch.fd < 0;
+    return stream->remote.watch.fd < 0 && !stream->expected;
 }
 
-/* Tells the owner once; nothing of the stream is touched after that. */
+/* Tells the owner once; nothing of the stream is touched after that. The host gets its end of file even if
+ * processes that were left behind keep the pipe open: to them it is as if its reader had gone. */
 static void stream_tell_drained(struct stream *stream)
 {
-    if (!stream->finishing || !stream->drained || !stream_is_drained(stream))
+    if (!stream->finishing || !stream_is_drained(stream))
+        return;
+    if (stream->out.active && stream->remote.watch.fd >= 0) {
+        stream->out.at_end = true;
+        flow_end(stream, &stream->out);
+        side_close(stream, &stream->local);
+    }
+    if (!stream->drained)
         return;
     void (*drained)(void *arg) = stream->drained;
     stream->drained = NULL;
@@ -221,10 +247,17 @@ static void stream_ready(struct watch *watch, uint32_t events)
     stream_move(stream);
 }
 
-int stream_connect(struct stream *stream, int remote_fd, struct error *err)
+int stream_check_unopened(const struct stream *stream, struct error *err)
 {
     if (stream->remote.watch.fd >= 0 || stream->in.buffer || stream->out.buffer)
         return error_say(err, EBUSY, "stream %s was opened before", stream_names[stream->kind]);
+    return 0;
+}
+
+int stream_connect(struct stream *stream, int remote_fd, struct error *err)
+{
+    if (stream_check_unopened(stream, err))
+        return -1;
     if ((stream->in.active && !(stream->in.buffer = malloc(FLOW_BYTES))) ||
         (stream->out.active && !(stream->out.buffer = malloc(FLOW_BYTES))))
         return error_set(err, ENOMEM, "stream %s", stream_names[stream->kind]);
@@ -232,14 +265,28 @@ int stream_connect(struct stream *stream, int remote_fd, struct error *err)
     if (failed)
         return error_set(err, -failed, "stream %s", stream_names[stream->kind]);
     stream->remote.watch.fd = remote_fd;
-    stream_rewatch(stream);
+    stream->expected = false;
+    if (stream->finishing)
+        stream_move(stream);
+    else
+        stream_rewatch(stream);
     return 0;
+}
+
+void stream_expect(struct stream *stream, bool expected)
+{
+    stream->expected = expected;
+    if (!expected && stream->finishing)
+        stream_tell_drained(stream);
 }
 
 void stream_finish(struct stream *stream)
 {
     int pending = 0;
-    if (stream->out.active && ioctl(stream->local.watch.fd, FIONREAD, &pending) == 0 && pending > 0)
+    fd_close(&stream->peer_fd);
+    if (stream->out.active && stream->kind == STREAM_TERMINAL)
+        stream->left = TERMINAL_LEFT_MAX;
+    else if (stream->out.active && ioctl(stream->local.watch.fd, FIONREAD, &pending) == 0 && pending > 0)
         stream->left = (uint64_t)pending;
     stream->finishing = true;
     if (stream->remote.watch.fd >= 0)

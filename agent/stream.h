@@ -1,6 +1,6 @@
 /*
  * One stream of a process: bytes between a local fd (a pipe's end or a pseudo-terminal's master) and the
- * connection that the host opened for it.
+ * connection that the host opened for it. When the host ends its half of a terminal, that is hung up.
  *
  * Back-pressure goes both ways: a side is read only while what was read before fits on the other. Until the
  * host has connected nothing moves, and what the process writes waits in its pipe. Belongs to the loop's
@@ -35,12 +35,19 @@ struct stream *stream_new(struct loop *loop, enum stream_kind kind, int local_fd
 /* Closes both sides. NULL is fine. */
 void stream_free(struct stream *stream);
 
+/* 0, or -1 with err filled (EBUSY) when the host has opened it before. */
+int stream_check_unopened(const struct stream *stream, struct error *err);
+
 /* Starts moving bytes to and from remote_fd, which it owns from now on. 0, or -1 (EBUSY: opened before) with
  * remote_fd still the caller's. */
 int stream_connect(struct stream *stream, int remote_fd, struct error *err);
 
+/* Whether the host has announced that it will connect: then what the process says is kept for it, even beyond
+ * the process's end. */
+void stream_expect(struct stream *stream, bool expected);
+
 /* The process has ended: what its output holds at this moment is to be handed over, and no more is waited
- * for, since processes it left behind may keep the pipe open. */
+ * for, since processes it left behind may keep the pipe open: it is closed once that is done. */
 void stream_finish(struct stream *stream);
 
 /* Whether all that was to be handed over has been; without a connection there is nobody to hand it to. */

@@ -10,11 +10,14 @@
  *
  *   {"husk": PROTOCOL_VERSION, "open": "control"}
  *   {"husk": PROTOCOL_VERSION, "open": "stream", "container": ID, "process": NAME,
- *    "stream": "stdin"|"stdout"|"stderr"|"terminal"}
+ *    "stream": "stdin"|"stdout"|"stderr"|"terminal", "await": bool}
  *
  * The answer is {"husk": VERSION, "ok": true}, or {"husk": VERSION, "error": {"code": ERRNO, "text": "..."}}
  * and a close. After it a stream connection carries raw bytes: the host half-closes stdin at its end of
- * input, and the agent half-closes stdout and stderr when the last writer is gone. A stream is opened once.
+ * input, and the agent half-closes stdout and stderr when the last writer is gone, or when the process has
+ * ended and what it wrote was handed over. The host's half-close of a terminal hangs it up. A stream is opened
+ * once. With await, a stream whose process is not there yet is waited for: the host can ask for a process and
+ * open its streams in one go.
  *
  * On a control connection the host sends requests {"id": N, "method": "...", "params": {...}} and the agent
  * answers each, in any order, with {"id": N, "result": {...}} or {"id": N, "error": {"code": ERRNO,
@@ -26,13 +29,17 @@
  *
  *   container.create  {"container": ID, "spec": config.json's object as it came,
  *                      "root": path below SHARED_DIR, "mounts": {"<index in spec.mounts>": path below it},
- *                      "terminal": bool, default spec.process.terminal; "owner": bool}
+ *                      "terminal": bool, default spec.process.terminal; "owner": bool,
+ *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
+ *                      "stdout"}}
  *                     -> {"pid": guest pid}
  *                     Sets up everything but the program; the process "init" waits for container.start. Its
  *                     streams are opened by the host before that: "terminal" alone, or stdin, stdout, stderr.
  *                     With owner, the loss of this control connection kills the container, and powers the
- *                     guest off when it was the last one.
- *   container.start   {"container", "process"} -> {}
+ *                     guest off when it was the last one. With stdio (which may be empty) the host promises to
+ *                     open the streams: what is written before, even by a process that has ended, waits for it.
+ *                     "null" is /dev/null, "stdout" the same file as stdout: neither has a stream.
+ *   container.start   {"container", "process"} -> {"pid": guest pid}
  *                     Runs the program; an exec failure is this request's error.
  *   container.state   {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"}
  *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
@@ -58,9 +65,11 @@
  *                     Answered when the container has ended. Until then the connection gets an event "oom",
  *                     params {"container"}, when processes were killed for want of memory.
  *
- *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool}
- *                     -> {"pid": guest pid}
- *                     A further process (exec) of a container, to be started by container.start.
+ *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool, "stdio",
+ *                      "start": bool, "owner": bool} -> {"pid": guest pid}
+ *                     A further process (exec) of a container, to be started by container.start, or with start
+ *                     at once: then it is answered when the program runs, or with why it can't. With owner,
+ *                     the loss of this control connection kills the process.
  *   process.wait      {"container", "process"} -> {"status": 0..255} or {"signal": N, "core": bool}
  *                     Answered when the process has ended and what it wrote was handed to its streams.
  *   process.resize    {"container", "process", "rows": N, "columns": N} -> {}

@@ -16,7 +16,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
+
+#define GREETING_MAX 32 /* "CONNECT 1024\n" and its answer "OK 1073741824\n" */
 
 struct agent_client {
     int fd;
@@ -57,23 +60,24 @@ static int agent_connect_socket(int sandbox_fd, struct error *err)
     return take_fd(&fd);
 }
 
-/* "CONNECT port" and its answer, read byte by byte: what follows the line is the guest's already. */
-static int agent_connect_port(int fd, int vmm_pidfd, int64_t deadline, struct error *err)
+/* The answer to "CONNECT port", of which not one byte too much is read: what follows it is the guest's. */
+static int agent_take_greeting(int fd, int vmm_pidfd, int64_t deadline, struct error *err)
 {
-    char line[32];
-    int length = snprintf(line, sizeof(line), "CONNECT %d\n", AGENT_PORT);
-    if (send(fd, line, (size_t)length, MSG_NOSIGNAL) != length)
-        return error_set(err, errno, "connect to the agent");
-    for (size_t at = 0; at < sizeof(line) - 1; at++) {
+    char line[GREETING_MAX];
+    size_t length = 0;
+    while (length < sizeof(line)) {
         if (agent_wait(fd, vmm_pidfd, deadline, err) < 0)
             return -1;
-        ssize_t got = recv(fd, line + at, 1, 0);
+        ssize_t got = recv(fd, line + length, sizeof(line) - length, MSG_PEEK);
         if (got <= 0)
             return error_set(err, got < 0 ? errno : ECONNREFUSED, "connect to the agent");
-        if (line[at] == '\n') {
-            line[at] = '\0';
+        const char *end = memchr(line + length, '\n', (size_t)got);
+        size_t wanted = end ? (size_t)(end - (line + length)) + 1 : (size_t)got;
+        if (recv(fd, line + length, wanted, 0) != (ssize_t)wanted)
+            return error_set(err, EPROTO, "connect to the agent");
+        length += wanted;
+        if (end)
             return strncmp(line, "OK ", 3) == 0 ? 0 : error_set(err, EPROTO, "connect to the agent");
-        }
     }
     return error_set(err, EPROTO, "connect to the agent");
 }
@@ -114,20 +118,38 @@ static json_t *agent_wait_frame(int fd, int vmm_pidfd, struct frame_parser *pars
     }
 }
 
-/* Sends the opening frame and reads its answer. */
-static int agent_say_hello(int fd, int vmm_pidfd, const json_t *hello, int64_t deadline, struct error *err)
+/* Connects, and says "CONNECT port" and the opening frame at once: the VMM keeps what follows the line until
+ * the guest has accepted, so that nobody waits for an answer only to ask the next thing. */
+static int agent_begin(int sandbox_fd, const json_t *hello, struct error *err)
+{
+    struct iovec parts[2];
+    char line[GREETING_MAX];
+    size_t length = 0;
+    cleanup_free char *frame = frame_encode(hello, &length, err);
+    if (!frame)
+        return -1;
+    cleanup_fd int fd = agent_connect_socket(sandbox_fd, err);
+    if (fd < 0)
+        return -1;
+    parts[0] = (struct iovec){line, (size_t)snprintf(line, sizeof(line), "CONNECT %d\n", AGENT_PORT)};
+    parts[1] = (struct iovec){frame, length};
+    /* Far below what an empty socket takes: all or nothing. */
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    if (sendmsg(fd, &message, MSG_NOSIGNAL) != (ssize_t)(parts[0].iov_len + length))
+        return error_set(err, errno, "connect to the agent");
+    return take_fd(&fd);
+}
+
+/* Reads what agent_begin's words are answered with. */
+static int agent_finish(int fd, int vmm_pidfd, int64_t deadline, struct error *err)
 {
     bool ok = false;
     int64_t version = 0;
-    if (!hello)
-        return error_set(err, EINVAL, "opening frame");
+    if (agent_take_greeting(fd, vmm_pidfd, deadline, err) < 0)
+        return -1;
     struct frame_parser *parser = frame_parser_new();
     if (!parser)
         return error_set(err, ENOMEM, "opening frame");
-    if (frame_send(fd, hello, err) < 0) {
-        frame_parser_free(parser);
-        return -1;
-    }
     cleanup_json json_t *answer = agent_wait_frame(fd, vmm_pidfd, parser, deadline, err);
     frame_parser_free(parser);
     if (!answer)
@@ -146,30 +168,26 @@ static int agent_say_hello(int fd, int vmm_pidfd, const json_t *hello, int64_t d
     return ok ? 0 : error_set(err, EPROTO, "the agent refused the connection");
 }
 
-static int agent_open(const struct agent_address *address, const json_t *hello, int64_t deadline,
-                      struct error *err)
-{
-    cleanup_fd int fd = agent_connect_socket(address->sandbox_fd, err);
-    if (fd < 0 || agent_connect_port(fd, address->vmm_pidfd, deadline, err) < 0 ||
-        agent_say_hello(fd, address->vmm_pidfd, hello, deadline, err) < 0)
-        return -1;
-    return take_fd(&fd);
-}
-
-int agent_open_stream(const struct agent_address *address, const char *container, const char *process,
-                      const char *stream, int64_t deadline, struct error *err)
+int agent_begin_stream(const struct agent_address *address, const char *container, const char *process,
+                       const char *stream, struct error *err)
 {
     cleanup_json json_t *hello =
-        json_pack("{s:i, s:s, s:s, s:s, s:s}", "husk", PROTOCOL_VERSION, "open", "stream", "container",
-                  container, "process", process, "stream", stream);
-    int fd = agent_open(address, hello, deadline, err);
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "husk", PROTOCOL_VERSION, "open", "stream", "container",
+                  container, "process", process, "stream", stream, "await", 1);
+    int fd = agent_begin(address->sandbox_fd, hello, err);
     return fd < 0 ? error_wrap(err, "open %s", stream) : fd;
 }
 
-struct agent_client *agent_connect(const struct agent_address *address, int64_t deadline, struct error *err)
+int agent_finish_stream(const struct agent_address *address, int fd, const char *stream, int64_t deadline,
+                        struct error *err)
+{
+    return agent_finish(fd, address->vmm_pidfd, deadline, err) < 0 ? error_wrap(err, "open %s", stream) : 0;
+}
+
+struct agent_client *agent_begin_control(const struct agent_address *address, struct error *err)
 {
     cleanup_json json_t *hello = json_pack("{s:i, s:s}", "husk", PROTOCOL_VERSION, "open", "control");
-    cleanup_fd int fd = agent_open(address, hello, deadline, err);
+    cleanup_fd int fd = agent_begin(address->sandbox_fd, hello, err);
     if (fd < 0)
         return NULL;
     struct agent_client *client = calloc(1, sizeof(*client));
@@ -182,6 +200,21 @@ struct agent_client *agent_connect(const struct agent_address *address, int64_t 
         client->vmm_pidfd = fcntl(address->vmm_pidfd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (!client->parser || (address->vmm_pidfd >= 0 && client->vmm_pidfd < 0)) {
         error_set(err, client->parser ? errno : ENOMEM, "agent client");
+        agent_client_free(client);
+        return NULL;
+    }
+    return client;
+}
+
+int agent_finish_control(struct agent_client *client, int64_t deadline, struct error *err)
+{
+    return agent_finish(client->fd, client->vmm_pidfd, deadline, err);
+}
+
+struct agent_client *agent_connect(const struct agent_address *address, int64_t deadline, struct error *err)
+{
+    struct agent_client *client = agent_begin_control(address, err);
+    if (client && agent_finish_control(client, deadline, err) < 0) {
         agent_client_free(client);
         return NULL;
     }
@@ -230,12 +263,9 @@ int agent_receive(struct agent_client *client, json_t **message, struct error *e
     }
 }
 
-json_t *agent_call(struct agent_client *client, const char *method, json_t *params, int64_t deadline,
-                   struct error *err)
+json_t *agent_await(struct agent_client *client, int64_t id, const char *method, int64_t deadline,
+                    struct error *err)
 {
-    int64_t id = agent_send(client, method, params, err);
-    if (id < 0)
-        return NULL;
     for (;;) {
         cleanup_json json_t *answer =
             agent_wait_frame(client->fd, client->vmm_pidfd, client->parser, deadline, err);
@@ -246,4 +276,11 @@ json_t *agent_call(struct agent_client *client, const char *method, json_t *para
         if (json_integer_value(json_object_get(answer, "id")) == id)
             return json_incref(agent_answer_result(answer, err));
     }
+}
+
+json_t *agent_call(struct agent_client *client, const char *method, json_t *params, int64_t deadline,
+                   struct error *err)
+{
+    int64_t id = agent_send(client, method, params, err);
+    return id < 0 ? NULL : agent_await(client, id, method, deadline, err);
 }

@@ -22,12 +22,27 @@ struct agent_address {
 
 #define AGENT_VSOCK_SOCKET "vsock.sock"
 
-/* Opens the stream ("stdin", "stdout", "stderr", "terminal") of a container's process. Blocking socket, the
- * caller's, or -1 with err filled. */
-int agent_open_stream(const struct agent_address *address, const char *container, const char *process,
-                      const char *stream, int64_t deadline, struct error *err);
+/* Opening comes in two halves, so that a caller who opens several connections, or has requests to send, waits
+ * once for all of them: begin says everything, finish reads the agent's answer. */
+
+/* Begins to open the stream ("stdin", "stdout", "stderr", "terminal") of a container's process, which may
+ * still be in the making. Blocking socket, the caller's, or -1 with err filled. */
+int agent_begin_stream(const struct agent_address *address, const char *container, const char *process,
+                       const char *stream, struct error *err);
+
+/* The agent's answer: from then on the socket carries the stream's bytes. 0, or -1 with err filled. */
+int agent_finish_stream(const struct agent_address *address, int fd, const char *stream, int64_t deadline,
+                        struct error *err);
 
 struct agent_client;
+
+/* Begins a control connection; requests may be sent on it at once, answers read after agent_finish_control.
+ * NULL with err filled. */
+struct agent_client *agent_begin_control(const struct agent_address *address, struct error *err);
+
+/* Waits for the agent's answer. 0, or -1 with err filled: ETIMEDOUT at the deadline, ECONNRESET when the VMM
+ * ended. */
+int agent_finish_control(struct agent_client *client, int64_t deadline, struct error *err);
 
 /* Opens a control connection; waits for an agent that is still booting. NULL with err filled: ETIMEDOUT at
  * the deadline, ECONNRESET when the VMM ended. */
@@ -43,6 +58,11 @@ int64_t agent_send(struct agent_client *client, const char *method, json_t *para
 /* The next frame that is wholly there: 1 and a new reference, 0 when there is none yet, -1 with err filled.
  */
 int agent_receive(struct agent_client *client, json_t **message, struct error *err);
+
+/* Waits for the answer to a request that was sent; other frames that come meanwhile are dropped. The result's
+ * new reference, or NULL with err filled: the agent's own error ("... (agent)"), or the connection's. */
+json_t *agent_await(struct agent_client *client, int64_t id, const char *method, int64_t deadline,
+                    struct error *err);
 
 /* Sends a request and waits for its answer; other frames that come meanwhile are dropped, so the monitor uses
  * it only before it has requests under way. `params` is taken. The result's new reference, or NULL with err

@@ -38,7 +38,7 @@ int sandbox_open(struct sandbox *sandbox, const struct store *store, const char 
  * has ended. */
 void sandbox_fini(struct sandbox *sandbox);
 
-/* For agent_connect and agent_open_stream. */
+/* For agent_connect and agent_begin_stream. */
 struct agent_address sandbox_agent_address(const struct sandbox *sandbox);
 
 /* Waits at most grace_ms for the VMM's end, then kills it and waits. Safe without a VMM. */

@@ -9,6 +9,7 @@
 #include "agent/rootfs.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "protocol/frame.h"
 #include "protocol/protocol.h"
 
 #include <errno.h>
@@ -325,6 +326,81 @@ static void a_further_process_joins_and_has_its_own_streams(void **state)
         agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
 }
 
+static json_t *exec_params(const char *name, const char *script)
+{
+    return json_pack("{s:s, s:s, s:b, s:b, s:{s:s, s:s}, s:{s:[s, s, s], s:s, s:[s]}}", "container", "c", "process",
+                     name, "start", 1, "owner", 1, "stdio", "stdin", "null", "stderr", "stdout", "spec", "args", "sh",
+                     "-c", script, "cwd", "/", "env", "PATH=/usr/bin:/bin");
+}
+
+/* Sends a first frame for a stream of a process that is still to be made. */
+static int await_stream(struct agent_fixture *fixture, const char *process, const char *stream)
+{
+    int fd = agent_connect(fixture);
+    cleanup_json json_t *hello =
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "husk", PROTOCOL_VERSION, "open", "stream",
+                  "container", "c", "process", process, "stream", stream, "await", 1);
+    assert_int_equal(frame_send(fd, hello, NULL), 0);
+    for (int turn = 0; turn < 10; turn++)
+        loop_once(fixture->sandbox.loop, 1);
+    return fd;
+}
+
+static void a_further_process_is_made_in_one_go(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_decref(
+        agent_call(fixture, "container.create", create_params("c", config_for_shell("exec sleep 1000"))));
+    cleanup_fd int out = await_stream(fixture, "e", "stdout");
+    cleanup_fd int never = await_stream(fixture, "f", "stdout");
+    json_decref(agent_call(fixture, "process.create",
+                           exec_params("e", "echo a; echo b >&2; readlink /proc/self/fd/0; wc -c; echo d")));
+    json_t *greeting = agent_next_frame(fixture, out);
+    assert_true(json_is_true(json_object_get(greeting, "ok")));
+    json_decref(greeting);
+    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
+    assert_string_equal(outcome.out, "a\nb\n/dev/null\n0\nd\n");
+    take_status(
+        agent_call(fixture, "process.wait", json_pack("{s:s, s:s}", "container", "c", "process", "e")),
+        &outcome);
+    assert_int_equal(outcome.status, 0);
+    char text[256];
+    json_t *missing = exec_params("f", "");
+    json_object_set_new(json_object_get(missing, "spec"), "args", json_pack("[s]", "no-such-program"));
+    assert_int_equal(agent_call_error(fixture, "process.create", missing, text, sizeof(text)), ENOENT);
+    assert_string_equal(text, "exec: \"no-such-program\": executable file not found in $PATH");
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+}
+
+static void the_loss_of_its_owner_kills_a_further_process(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    char byte;
+    json_decref(
+        agent_call(fixture, "container.create", create_params("c", config_for_shell("exec sleep 1000"))));
+    int watched = agent_open_stream(fixture, "c", "init", "stdout");
+    int own = fixture->control;
+    fixture->control = agent_connect(fixture);
+    json_decref(agent_exchange(fixture, fixture->control,
+                               json_pack("{s:i, s:s}", "husk", PROTOCOL_VERSION, "open", "control")));
+    json_decref(agent_call(fixture, "process.create", exec_params("e", "sleep 1000")));
+    int out = agent_open_stream(fixture, "c", "e", "stdout");
+    close(fixture->control);
+    fixture->control = own;
+    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
+    close(out);
+    /* The container lives on. */
+    json_t *status = agent_call(fixture, "container.state", params("c"));
+    assert_string_equal(json_string_value(json_object_get(status, "status")), "created");
+    json_decref(status);
+    assert_int_equal(fixture->power_offs, 0);
+    assert_int_equal(recv(watched, &byte, 1, MSG_DONTWAIT), -1);
+    close(watched);
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+}
+
 static void a_terminal_is_the_controlling_one(void **state)
 {
     struct agent_fixture *fixture = *state;
@@ -428,6 +504,8 @@ int main(void)
         CONTAINER_TEST(signals_end_a_container),
         CONTAINER_TEST(without_a_pid_namespace_orphans_end_with_the_init),
         CONTAINER_TEST(a_further_process_joins_and_has_its_own_streams),
+        CONTAINER_TEST(a_further_process_is_made_in_one_go),
+        CONTAINER_TEST(the_loss_of_its_owner_kills_a_further_process),
         CONTAINER_TEST(a_terminal_is_the_controlling_one),
         CONTAINER_TEST(an_idle_container_costs_nothing),
         CONTAINER_TEST(the_loss_of_the_owner_ends_container_and_guest),

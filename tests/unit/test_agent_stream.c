@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -230,14 +231,72 @@ static void finishing_waits_for_what_was_left_and_for_no_more(void **state)
         fixture_turn(&fixture);
     }
     assert_int_equal(fixture.drained, 1);
-    for (ssize_t length; (length = read(fixture.host, block, sizeof(block))) > 0;)
+    ssize_t length;
+    while ((length = read(fixture.host, block, sizeof(block))) > 0)
         got += (size_t)length;
     assert_int_equal(got, total);
-    /* Later output of the one left behind still goes through. */
-    assert_int_equal(write(fixture.process, "late", 4), 4);
-    fixture_turn(&fixture);
-    assert_int_equal(read(fixture.host, block, sizeof(block)), 4);
+    /* That was the end for the host, and the one left behind writes to nobody. */
+    assert_int_equal(length, 0);
+    assert_int_equal(write(fixture.process, "late", 4), -1);
+    assert_int_equal(errno, EPIPE);
     assert_int_equal(fixture.drained, 1);
+    fixture_free(&fixture);
+}
+
+static void an_expected_stream_keeps_its_bytes_until_the_host_comes(void **state)
+{
+    (void)state;
+    struct fixture fixture = fixture_new(STREAM_STDOUT);
+    char text[16] = {0};
+    stream_expect(fixture.stream, true);
+    assert_int_equal(write(fixture.process, "said", 4), 4);
+    stream_finish(fixture.stream);
+    fixture_turn(&fixture);
+    assert_false(stream_is_drained(fixture.stream));
+    assert_false(stream_is_over(fixture.stream));
+    assert_int_equal(stream_connect(fixture.stream, fixture.remote, NULL), 0);
+    assert_int_equal(read(fixture.host, text, sizeof(text)), 4);
+    assert_int_equal(read(fixture.host, text, sizeof(text)), 0);
+    assert_true(stream_is_drained(fixture.stream));
+    fixture_free(&fixture);
+}
+
+static void a_stream_that_is_expected_no_more_is_over(void **state)
+{
+    (void)state;
+    struct fixture fixture = fixture_new(STREAM_STDERR);
+    stream_expect(fixture.stream, true);
+    assert_int_equal(write(fixture.process, "said", 4), 4);
+    stream_finish(fixture.stream);
+    stream_expect(fixture.stream, false);
+    assert_true(stream_is_drained(fixture.stream));
+    assert_true(stream_is_over(fixture.stream));
+    close(fixture.remote);
+    fixture_free(&fixture);
+}
+
+static void the_hosts_half_close_hangs_a_terminal_up(void **state)
+{
+    (void)state;
+    struct fixture fixture = fixture_new(STREAM_STDOUT);
+    stream_free(fixture.stream);
+    fd_close(&fixture.process);
+    int unlock = 0, master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(master >= 0 && ioctl(master, TIOCSPTLCK, &unlock) == 0);
+    fixture.process = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    fixture.stream = stream_new(fixture.loop, STREAM_TERMINAL, master, note_drained, &fixture, NULL);
+    assert_int_equal(stream_connect(fixture.stream, fixture.remote, NULL), 0);
+    /* A process may close its terminal and open it again. */
+    char byte;
+    assert_int_equal(write(fixture.process, "x", 1), 1);
+    fixture_turn(&fixture);
+    assert_int_equal(read(fixture.host, &byte, 1), 1);
+    assert_int_equal(read(fixture.host, &byte, 1), -1);
+    assert_int_equal(shutdown(fixture.host, SHUT_WR), 0);
+    fixture_turn(&fixture);
+    assert_int_equal(write(fixture.process, "x", 1), -1);
+    assert_int_equal(errno, EIO);
+    assert_int_equal(read(fixture.process, &byte, 1), 0);
     fixture_free(&fixture);
 }
 
@@ -278,6 +337,9 @@ int main(void)
         cmocka_unit_test(a_host_that_is_gone_ends_the_processs_output),
         cmocka_unit_test(a_stream_is_opened_once),
         cmocka_unit_test(finishing_waits_for_what_was_left_and_for_no_more),
+        cmocka_unit_test(an_expected_stream_keeps_its_bytes_until_the_host_comes),
+        cmocka_unit_test(a_stream_that_is_expected_no_more_is_over),
+        cmocka_unit_test(the_hosts_half_close_hangs_a_terminal_up),
         cmocka_unit_test(a_terminal_moves_both_ways_and_has_a_size),
     };
     /* A process that writes to nobody gets a signal; the agent itself does not. */
