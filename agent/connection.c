@@ -254,8 +254,8 @@ static void connection_handle_request(struct connection *connection, const json_
     requests_handle(connection->sandbox, request, method, params);
 }
 
-/* The stream's answer goes out before the stream has its fd, so that no payload can overtake it; the connection
- * is then done with. A stream that is not there yet is waited for if the host wants it. */
+/* The stream's answer goes out before the stream has its fd, so that no payload can overtake it; the
+ * connection is then done with. A stream that is not there yet is waited for if the host wants it. */
 static int connection_become_stream(struct connection *connection, json_t *frame, struct error *err)
 {
     struct stream *stream = requests_find_stream(connection->sandbox, frame, err);

@@ -29,10 +29,10 @@ enum process_stdio {
 /* How the host wants a process to be. */
 struct process_wish {
     bool terminal;
-    bool start;                                   /* at once, once it is set up */
-    bool expect;                                  /* the host opens the streams while the process is made */
-    enum process_stdio stdio[STREAM_STDERR + 1];  /* without terminal */
-    const struct connection *owner;               /* whose loss kills the process, or NULL */
+    bool start;                                  /* at once, once it is set up */
+    bool expect;                                 /* the host opens the streams while the process is made */
+    enum process_stdio stdio[STREAM_STDERR + 1]; /* without terminal */
+    const struct connection *owner;              /* whose loss kills the process, or NULL */
 };
 
 enum process_state { PROCESS_SETTING_UP, PROCESS_CREATED, PROCESS_RUNNING, PROCESS_ENDED };
@@ -57,7 +57,8 @@ struct process {
 };
 LIST_HEAD(process_list, process);
 
-/* Takes the wish from a request's params: "terminal" (default as given), "start", "owner" and "stdio". 0 or -1. */
+/* Takes the wish from a request's params: "terminal" (default as given), "start", "owner" and "stdio". 0 or
+ * -1. */
 int process_wish_parse(struct process_wish *wish, const json_t *params, bool terminal, struct error *err);
 
 /* Starts making a process: forks it. `request` is answered when it is ready (with wish->start: when its

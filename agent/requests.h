@@ -10,8 +10,8 @@
 void requests_handle(struct sandbox *sandbox, struct request *request, const char *method,
                      const json_t *params);
 
-/* The stream that a connection's first frame names, or NULL with err filled: ENOENT when it is not, or not yet,
- * there. */
+/* The stream that a connection's first frame names, or NULL with err filled: ENOENT when it is not, or not
+ * yet, there. */
 struct stream *requests_find_stream(struct sandbox *sandbox, const json_t *first_frame, struct error *err);
 
 #endif

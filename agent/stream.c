@@ -17,9 +17,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#define FLOW_BYTES  (128u << 10)
+#define FLOW_BYTES (128u << 10)
 /* What is read of a terminal after its process's end unless it is empty before: more than it holds. How much
- * that is, FIONREAD does not tell, because some of it may still be on its way through the kernel's buffers. */
+ * that is, FIONREAD does not tell, because some of it may still be on its way through the kernel's buffers.
+ */
 #define TERMINAL_LEFT_MAX (1u << 20)
 #define FLOW_ROUNDS       16 /* reads in one turn, so that one busy stream does not starve the others */
 
@@ -42,10 +43,10 @@ struct stream {
     struct loop *loop;
     enum stream_kind kind;
     struct side local, remote;
-    int peer_fd;     /* of a terminal: its other side, held so that a process may close it and open it again */
-    struct flow in;  /* remote to local */
+    int peer_fd;    /* of a terminal: its other side, held so that a process may close it and open it again */
+    struct flow in; /* remote to local */
     struct flow out; /* local to remote */
-    bool expected; /* the host has announced its connection: what is there for it is kept until it comes */
+    bool expected;   /* the host has announced its connection: what is there for it is kept until it comes */
     bool finishing;
     uint64_t left; /* of `out`, while finishing: bytes the process left behind and not yet read */
     void (*drained)(void *arg);

@@ -15,9 +15,9 @@
  * The answer is {"husk": VERSION, "ok": true}, or {"husk": VERSION, "error": {"code": ERRNO, "text": "..."}}
  * and a close. After it a stream connection carries raw bytes: the host half-closes stdin at its end of
  * input, and the agent half-closes stdout and stderr when the last writer is gone, or when the process has
- * ended and what it wrote was handed over. The host's half-close of a terminal hangs it up. A stream is opened
- * once. With await, a stream whose process is not there yet is waited for: the host can ask for a process and
- * open its streams in one go.
+ * ended and what it wrote was handed over. The host's half-close of a terminal hangs it up. A stream is
+ * opened once. With await, a stream whose process is not there yet is waited for: the host can ask for a
+ * process and open its streams in one go.
  *
  * On a control connection the host sends requests {"id": N, "method": "...", "params": {...}} and the agent
  * answers each, in any order, with {"id": N, "result": {...}} or {"id": N, "error": {"code": ERRNO,
@@ -36,21 +36,17 @@
  *                     Sets up everything but the program; the process "init" waits for container.start. Its
  *                     streams are opened by the host before that: "terminal" alone, or stdin, stdout, stderr.
  *                     With owner, the loss of this control connection kills the container, and powers the
- *                     guest off when it was the last one. With stdio (which may be empty) the host promises to
- *                     open the streams: what is written before, even by a process that has ended, waits for it.
- *                     "null" is /dev/null, "stdout" the same file as stdout: neither has a stream.
- *   container.start   {"container", "process"} -> {"pid": guest pid}
- *                     Runs the program; an exec failure is this request's error.
- *   container.state   {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"}
- *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
- *                     ESRCH when the process has ended. With all, every process of the container.
- *   container.delete  {"container", "force": bool} -> {}
- *                     Frees what is left of it in the guest. EBUSY while it runs, unless forced.
- *   container.pause   {"container"} -> {}
- *                     Answered when every process stands still. ESRCH unless it is created or running.
- *   container.resume  {"container"} -> {}
- *                     Also of one that is not paused; a pause that is under way fails with ECANCELED.
- *   container.processes {"container", "details": bool} -> {"pids": [guest pid...]}, ascending, or with details
+ *                     guest off when it was the last one. With stdio (which may be empty) the host promises
+ * to open the streams: what is written before, even by a process that has ended, waits for it. "null" is
+ * /dev/null, "stdout" the same file as stdout: neither has a stream. container.start   {"container",
+ * "process"} -> {"pid": guest pid} Runs the program; an exec failure is this request's error. container.state
+ * {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"} container.kill {"container",
+ * "process", "signal": N, "all": bool} -> {} ESRCH when the process has ended. With all, every process of the
+ * container. container.delete  {"container", "force": bool} -> {} Frees what is left of it in the guest.
+ * EBUSY while it runs, unless forced. container.pause   {"container"} -> {} Answered when every process
+ * stands still. ESRCH unless it is created or running. container.resume  {"container"} -> {} Also of one that
+ * is not paused; a pause that is under way fails with ECANCELED. container.processes {"container", "details":
+ * bool} -> {"pids": [guest pid...]}, ascending, or with details
  *                     {"processes": [{"pid", "own_pid" (in the container's pid namespace), "ppid", "pgid",
  *                     "sid", "tty" (proc(5) tty_nr), "uid", "gid", "state" (a letter), "threads", "nice",
  *                     "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm", "args"}]}
@@ -67,12 +63,11 @@
  *
  *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool, "stdio",
  *                      "start": bool, "owner": bool} -> {"pid": guest pid}
- *                     A further process (exec) of a container, to be started by container.start, or with start
- *                     at once: then it is answered when the program runs, or with why it can't. With owner,
- *                     the loss of this control connection kills the process.
- *   process.wait      {"container", "process"} -> {"status": 0..255} or {"signal": N, "core": bool}
- *                     Answered when the process has ended and what it wrote was handed to its streams.
- *   process.resize    {"container", "process", "rows": N, "columns": N} -> {}
+ *                     A further process (exec) of a container, to be started by container.start, or with
+ * start at once: then it is answered when the program runs, or with why it can't. With owner, the loss of
+ * this control connection kills the process. process.wait      {"container", "process"} -> {"status": 0..255}
+ * or {"signal": N, "core": bool} Answered when the process has ended and what it wrote was handed to its
+ * streams. process.resize    {"container", "process", "rows": N, "columns": N} -> {}
  *
  *   sandbox.shutdown  {} -> {}
  *                     Kills what runs; the guest syncs and powers off after the answer.

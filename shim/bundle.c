@@ -16,16 +16,20 @@
 
 #define SPEC_BYTES_MAX (4u << 20) /* what a frame to the agent holds with room to spare */
 
-static int bundle_read_spec(struct bundle *bundle, struct error *err)
+json_t *bundle_read_config(const char *bundle, const char *config, struct error *err)
 {
     char path[PATH_MAX + 16];
-    snprintf(path, sizeof(path), "%s/config.json", bundle->path);
+    snprintf(path, sizeof(path), "%s%s", config ? config : bundle, config ? "" : "/config.json");
     cleanup_free char *text = NULL;
     ssize_t length = fd_read_file_at(AT_FDCWD, path, SPEC_BYTES_MAX, &text);
-    if (length < 0)
-        return error_set(err, (int)-length, "%s", path);
-    bundle->spec = json_parse_object(text, (size_t)length, err);
-    return bundle->spec ? 0 : error_wrap(err, "%s", path);
+    if (length < 0) {
+        error_set(err, (int)-length, "%s", path);
+        return NULL;
+    }
+    json_t *spec = json_parse_object(text, (size_t)length, err);
+    if (!spec)
+        error_wrap(err, "%s", path);
+    return spec;
 }
 
 /* Every 1.x is understood: the specification only adds within a major version. */
@@ -69,13 +73,20 @@ static int bundle_read_root(struct bundle *bundle, struct error *err)
 static int bundle_read_process(struct bundle *bundle, struct error *err)
 {
     json_t *process = NULL;
-    int64_t oom_score_adj = 0;
+    json_t *size = NULL;
+    int64_t oom_score_adj = 0, rows = 0, columns = 0;
     int got = json_get_object(bundle->spec, "", "process", &process, err);
     if (got <= 0)
         return got;
     bundle->has_process = true;
     if (json_get_bool(process, "process", "terminal", &bundle->terminal, err) < 0)
         return -1;
+    if (json_get_object(process, "process", "consoleSize", &size, err) < 0 ||
+        json_get_int(size, "process.consoleSize", "height", 0, UINT16_MAX, &rows, err) < 0 ||
+        json_get_int(size, "process.consoleSize", "width", 0, UINT16_MAX, &columns, err) < 0)
+        return -1;
+    bundle->rows = (unsigned short)rows;
+    bundle->columns = (unsigned short)columns;
     got = json_get_int(process, "process", "oomScoreAdj", -1000, 1000, &oom_score_adj, err);
     bundle->has_oom_score_adj = got > 0;
     bundle->oom_score_adj = (int)oom_score_adj;
@@ -165,18 +176,21 @@ static int bundle_read_mounts(struct bundle *bundle, struct error *err)
     return 0;
 }
 
-int bundle_load(struct bundle *bundle, const char *path, struct error *err)
+int bundle_load(struct bundle *bundle, const char *path, const char *config, struct error *err)
 {
     *bundle = (struct bundle){0};
     bundle->path = realpath(path, NULL);
     if (!bundle->path)
         return error_set(err, errno, "bundle %s", path);
-    if (bundle_read_spec(bundle, err) < 0)
+    if (config && !(bundle->config = realpath(config, NULL)))
+        return error_set(err, errno, "%s", config);
+    bundle->spec = bundle_read_config(bundle->path, bundle->config, err);
+    if (!bundle->spec)
         return -1;
     if (bundle_check_version(bundle, err) < 0 || bundle_read_root(bundle, err) < 0 ||
         bundle_read_process(bundle, err) < 0 || bundle_check_annotations(bundle, err) < 0 ||
         bundle_read_resources(bundle, err) < 0 || bundle_read_mounts(bundle, err) < 0)
-        return error_wrap(err, "%s/config.json", bundle->path);
+        return error_wrap(err, "%s%s", config ? bundle->config : bundle->path, config ? "" : "/config.json");
     return 0;
 }
 
@@ -188,5 +202,6 @@ void bundle_fini(struct bundle *bundle)
     bundle->mount_count = 0;
     free(take_ptr(&bundle->rootfs));
     free(take_ptr(&bundle->path));
+    free(take_ptr(&bundle->config));
     json_decref(take_ptr(&bundle->spec));
 }

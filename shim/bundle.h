@@ -19,7 +19,8 @@ struct bundle_mount {
 };
 
 struct bundle {
-    char *path; /* absolute, links resolved */
+    char *path;   /* absolute, links resolved */
+    char *config; /* the same, of a config.json that is not the bundle's own, or NULL */
     json_t *spec;
     const char *oci_version; /* borrowed from spec, like the following */
     json_t *annotations;     /* or NULL */
@@ -27,6 +28,7 @@ struct bundle {
     json_t *resources;       /* linux.resources, or NULL */
     bool has_process;
     bool terminal;
+    unsigned short rows, columns; /* process.consoleSize; 0: not given */
     bool has_oom_score_adj;
     int oom_score_adj;
     char *rootfs; /* absolute */
@@ -34,9 +36,12 @@ struct bundle {
     size_t mount_count;
 };
 
-/* Loads and checks a bundle. 0, or -1 with err filled, naming the file or the member. Undone by bundle_fini,
- * also after a failure. */
-int bundle_load(struct bundle *bundle, const char *path, struct error *err);
+/* Reads a bundle's config.json, or with `config` that file. New reference, or NULL with err filled. */
+json_t *bundle_read_config(const char *bundle, const char *config, struct error *err);
+
+/* Loads and checks a bundle, with `config` (or NULL) in place of its config.json. 0, or -1 with err filled,
+ * naming the file or the member. Undone by bundle_fini, also after a failure. */
+int bundle_load(struct bundle *bundle, const char *path, const char *config, struct error *err);
 void bundle_fini(struct bundle *bundle);
 
 #endif

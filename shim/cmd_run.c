@@ -5,6 +5,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "shim/container.h"
+#include "shim/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,10 +71,11 @@ static void run_report_reason(const struct context *context, const char *id)
 }
 
 static int run_foreground(const struct context *context, const char *id, const struct run_options *options,
-                          pid_t monitor, const sigset_t *signals, struct error *err)
+                          pid_t monitor, const sigset_t *signals, struct terminal_raw *raw, struct error *err)
 {
     run_drop_streams();
     int status = run_wait(monitor, signals, err);
+    terminal_raw_leave(raw);
     if (status < 0)
         return -1;
     run_report_reason(context, id);
@@ -82,28 +84,46 @@ static int run_foreground(const struct context *context, const char *id, const s
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int run_run(const struct context *context, int argc, char **argv, struct error *err)
+static int run_start(const struct context *context, const char *id, int tty_fd, struct terminal_raw *raw,
+                     struct error *err)
 {
-    struct run_options options = {0};
     struct error cleanup;
+    if ((tty_fd < 0 || terminal_raw_enter(raw, tty_fd, err) == 0) && container_start(context, id, err) == 0)
+        return 0;
+    if (container_delete(context, id, true, &cleanup) < 0)
+        log_warn("%s", cleanup.text);
+    return -1;
+}
+
+/* The terminal is raw while the program runs, and is set back however this ends (shim/terminal.h). */
+static int run_created(const struct context *context, const char *id, const struct run_options *options,
+                       const struct created *created, struct error *err)
+{
+    struct terminal_raw raw = {.fd = -1, .guard_fd = -1};
     sigset_t signals;
-    pid_t monitor;
-    int count = command_parse(&cmd_run, &options, argc, argv, err);
-    if (count < 0)
-        return count;
-    if (container_create(context, argv[0], &options.create, &monitor, err) < 0)
-        return -1;
     /* From here a signal is the container's; before, it ends the creation, which cleans up behind itself. */
     sigfillset(&signals);
     sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (container_start(context, argv[0], err) < 0) {
-        if (container_delete(context, argv[0], true, &cleanup) < 0)
-            log_warn("%s", cleanup.text);
+    int status = run_start(context, id, created->tty_fd, &raw, err);
+    if (status == 0 && !options->detach)
+        status = run_foreground(context, id, options, created->monitor, &signals, &raw, err);
+    terminal_raw_leave(&raw);
+    return status;
+}
+
+static int run_run(const struct context *context, int argc, char **argv, struct error *err)
+{
+    struct run_options options = {0};
+    struct created created;
+    int count = command_parse(&cmd_run, &options, argc, argv, err);
+    if (count < 0)
+        return count;
+    options.create.foreground = !options.detach;
+    if (container_create(context, argv[0], &options.create, &created, err) < 0)
         return -1;
-    }
-    if (options.detach)
-        return 0;
-    return run_foreground(context, argv[0], &options, monitor, &signals, err);
+    int status = run_created(context, argv[0], &options, &created, err);
+    fd_close(&created.tty_fd);
+    return status;
 }
 
 const struct command cmd_run = {.name = "run",

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-    &cmd_check,  &cmd_create, &cmd_delete, &cmd_kill,  &cmd_list,   &cmd_pause,
-    &cmd_resume, &cmd_run,    &cmd_start,  &cmd_state, &cmd_update,
+    &cmd_check, &cmd_create, &cmd_delete, &cmd_exec,  &cmd_kill,  &cmd_list,
+    &cmd_pause, &cmd_resume, &cmd_run,    &cmd_start, &cmd_state, &cmd_update,
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
 

@@ -62,7 +62,7 @@ void command_report(const struct context *context, const char *text);
 void command_print_all(FILE *out);
 void command_print_help(const struct command *command, FILE *out);
 
-extern const struct command cmd_check, cmd_create, cmd_delete, cmd_kill, cmd_list, cmd_pause, cmd_resume,
-    cmd_run, cmd_start, cmd_state, cmd_update;
+extern const struct command cmd_check, cmd_create, cmd_delete, cmd_exec, cmd_kill, cmd_list, cmd_pause,
+    cmd_resume, cmd_run, cmd_start, cmd_state, cmd_update;
 
 #endif

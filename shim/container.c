@@ -9,6 +9,7 @@
 #include "shim/deadline.h"
 #include "shim/hooks.h"
 #include "shim/sandbox.h"
+#include "shim/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 
 #define START_TIMEOUT_MS   60000
 #define CONNECT_TIMEOUT_MS 10000
@@ -27,14 +29,12 @@ static int create_check_options(const struct create_options *options, const stru
 {
     if (options->preserve_fds)
         return error_set(err, 0, "--preserve-fds %u is not supported", options->preserve_fds);
-    if (options->console_socket)
-        return error_set(err, 0, "--console-socket is not supported yet");
-    if (bundle->terminal)
-        return error_set(err, 0, "process.terminal is not supported yet");
+    if (terminal_check_options(bundle->terminal, !options->foreground, options->console_socket, err) < 0)
+        return -1;
     return hooks_check(bundle->hooks, err);
 }
 
-static int create_write_pid_file(const char *path, pid_t pid, struct error *err)
+int container_write_pid_file(const char *path, pid_t pid, struct error *err)
 {
     char text[16], dir_copy[PATH_MAX], name_copy[PATH_MAX];
     int length = snprintf(text, sizeof(text), "%d", (int)pid);
@@ -48,6 +48,15 @@ static int create_write_pid_file(const char *path, pid_t pid, struct error *err)
     return result ? error_set(err, -result, "pid file %s", path) : 0;
 }
 
+static int create_send_pidfd(const char *path, pid_t pid, struct error *err)
+{
+    cleanup_fd int socket_fd = terminal_connect_socket(path, err);
+    cleanup_fd int pidfd = socket_fd < 0 ? -1 : pidfd_open(pid, 0);
+    if (socket_fd < 0)
+        return -1;
+    return pidfd < 0 ? error_set(err, errno, "pidfd") : terminal_send_fd(socket_fd, pidfd, "pidfd", err);
+}
+
 /* With the container's directory locked: the monitor does the work, this process waits and then signs. */
 static int create_run_monitor(const struct create_options *options, const struct monitor_task *task,
                               pid_t *pid, struct error *err)
@@ -57,7 +66,8 @@ static int create_run_monitor(const struct create_options *options, const struct
         store_remove_container(task->store, task->id, NULL);
         return -1;
     }
-    if (options->pid_file && create_write_pid_file(options->pid_file, monitor.pid, err) < 0) {
+    if ((options->pidfd_socket && create_send_pidfd(options->pidfd_socket, monitor.pid, err) < 0) ||
+        (options->pid_file && container_write_pid_file(options->pid_file, monitor.pid, err) < 0)) {
         monitor_abandon(&monitor);
         return -1;
     }
@@ -65,11 +75,26 @@ static int create_run_monitor(const struct create_options *options, const struct
     return monitor_commit(&monitor, err);
 }
 
+/* Where a terminal goes: to the console socket, or it is the caller's own. */
+static int create_open_terminal(const struct create_options *options, const struct bundle *bundle,
+                                int *console_fd, int *tty_fd, struct error *err)
+{
+    if (options->console_socket)
+        *console_fd = terminal_connect_socket(options->console_socket, err);
+    else if (bundle->terminal)
+        *tty_fd = terminal_find(err);
+    else
+        return 0;
+    return *console_fd < 0 && *tty_fd < 0 ? -1 : 0;
+}
+
 static int create_in_bundle(const struct context *context, const char *id,
                             const struct create_options *options, const struct config *config,
-                            const struct bundle *bundle, pid_t *pid, struct error *err)
+                            const struct bundle *bundle, struct created *created, struct error *err)
 {
-    if (create_check_options(options, bundle, err) < 0)
+    cleanup_fd int console_fd = -1, tty_fd = -1;
+    if (create_check_options(options, bundle, err) < 0 ||
+        create_open_terminal(options, bundle, &console_fd, &tty_fd, err) < 0)
         return -1;
     cleanup_fd int container_fd = store_create_container(&context->store, id, err);
     if (container_fd < 0)
@@ -80,24 +105,30 @@ static int create_in_bundle(const struct context *context, const char *id,
                                 .bundle = bundle,
                                 .container_fd = container_fd,
                                 .log_fd = context->log_fd,
-                                .log_format = context->log_format};
-    return create_run_monitor(options, &task, pid, err);
+                                .log_format = context->log_format,
+                                .console_fd = console_fd,
+                                .tty_fd = tty_fd};
+    if (create_run_monitor(options, &task, &created->monitor, err) < 0)
+        return -1;
+    created->tty_fd = take_fd(&tty_fd);
+    return 0;
 }
 
 int container_create(const struct context *context, const char *id, const struct create_options *options,
-                     pid_t *pid, struct error *err)
+                     struct created *created, struct error *err)
 {
     struct config config = {0};
     struct bundle bundle = {0};
+    *created = (struct created){.tty_fd = -1};
     int result = store_check_id(id, err);
     if (result == 0)
         result = config_load(&config, context->options.config_dir, err);
     if (result == 0)
-        result = bundle_load(&bundle, options->bundle ? options->bundle : ".", err);
+        result = bundle_load(&bundle, options->bundle ? options->bundle : ".", options->config, err);
     if (result == 0)
         result = config_apply_annotations(&config, bundle.annotations, err);
     if (result == 0)
-        result = create_in_bundle(context, id, options, &config, &bundle, pid, err);
+        result = create_in_bundle(context, id, options, &config, &bundle, created, err);
     bundle_fini(&bundle);
     config_fini(&config);
     return result < 0 ? error_wrap(err, "container %s", id) : 0;

@@ -17,49 +17,80 @@
  * begins with this one. */
 struct create_options {
     const char *bundle;
+    const char *config;
     const char *pid_file;
+    const char *pidfd_socket;
     const char *console_socket;
-    bool no_pivot, no_new_keyring;
+    bool no_pivot, no_new_keyring, no_subreaper;
     unsigned preserve_fds;
+    bool foreground; /* no option: the command stays, and its terminal is the container's */
 };
 
+#define CREATE_OPTION(name) offsetof(struct create_options, name)
+
+/* clang-format off: one row a line, as in the other tables */
 #define CREATE_OPTION_ROWS                                                                                   \
     {"bundle",                                                                                               \
      'b',                                                                                                    \
      "DIR",                                                                                                  \
      "the bundle (default: the current directory)",                                                          \
      option_set_string,                                                                                      \
-     offsetof(struct create_options, bundle)},                                                               \
+     CREATE_OPTION(bundle)},                                                                                 \
+        {"config",                                                                                           \
+         'f',                                                                                                \
+         "FILE",                                                                                             \
+         "instead of the bundle's config.json",                                                              \
+         option_set_string,                                                                                  \
+         CREATE_OPTION(config)},                                                                             \
         {"pid-file",                                                                                         \
          0,                                                                                                  \
          "FILE",                                                                                             \
          "where to write the process's pid",                                                                 \
          option_set_string,                                                                                  \
-         offsetof(struct create_options, pid_file)},                                                         \
+         CREATE_OPTION(pid_file)},                                                                           \
+        {"pidfd-socket",    0,                                                                               \
+         "SOCKET",          "where to send a pidfd of the process",                                          \
+         option_set_string, CREATE_OPTION(pidfd_socket)},                                                    \
         {"console-socket",  0,                                                                               \
          "SOCKET",          "where to send the terminal's master",                                           \
-         option_set_string, offsetof(struct create_options, console_socket)},                                \
+         option_set_string, CREATE_OPTION(console_socket)},                                                  \
         {"no-pivot",                                                                                         \
          0,                                                                                                  \
          NULL,                                                                                               \
          "accepted: the root is the guest's business",                                                       \
          option_set_flag,                                                                                    \
-         offsetof(struct create_options, no_pivot)},                                                         \
+         CREATE_OPTION(no_pivot)},                                                                           \
         {"no-new-keyring",                                                                                   \
          0,                                                                                                  \
          NULL,                                                                                               \
          "accepted: the guest has keyrings of its own",                                                      \
          option_set_flag,                                                                                    \
-         offsetof(struct create_options, no_new_keyring)},                                                   \
+         CREATE_OPTION(no_new_keyring)},                                                                     \
+        {"no-subreaper",                                                                                     \
+         0,                                                                                                  \
+         NULL,                                                                                               \
+         "accepted: husk is no subreaper",                                                                   \
+         option_set_flag,                                                                                    \
+         CREATE_OPTION(no_subreaper)},                                                                       \
     {                                                                                                        \
         "preserve-fds", 0, "N", "pass N more fds on (only 0 is supported)", option_set_number,               \
-            offsetof(struct create_options, preserve_fds)                                                    \
+            CREATE_OPTION(preserve_fds)                                                                      \
     }
+/* clang-format on */
 
-/* Creates a container and sets its monitor on its own. 0 with the monitor's pid in *pid, or -1 with err
- * filled: then nothing is left. Single-threaded callers only. */
+/* What a creation leaves with its caller. */
+struct created {
+    pid_t monitor;
+    int tty_fd; /* with a terminal in the foreground: the caller's terminal, to be made raw; else -1 */
+};
+
+/* Creates a container and sets its monitor on its own. 0, or -1 with err filled: then nothing is left.
+ * Single-threaded callers only. */
 int container_create(const struct context *context, const char *id, const struct create_options *options,
-                     pid_t *pid, struct error *err);
+                     struct created *created, struct error *err);
+
+/* Writes a pid, without a newline, so that a reader sees all of it or no file. 0, or -1 with err filled. */
+int container_write_pid_file(const char *path, pid_t pid, struct error *err);
 
 /* Starts a created container's program. 0, or -1 with err filled. */
 int container_start(const struct context *context, const char *id, struct error *err);

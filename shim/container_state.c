@@ -30,6 +30,7 @@ void container_state_fini(struct container_state *state)
     free(take_ptr(&state->id));
     free(take_ptr(&state->sandbox));
     free(take_ptr(&state->bundle));
+    free(take_ptr(&state->config));
     free(take_ptr(&state->rootfs));
     free(take_ptr(&state->oci_version));
     free(take_ptr(&state->owner));
@@ -85,6 +86,7 @@ static int state_from_json(const json_t *object, struct container_state *state, 
         state_read_text(object, "id", true, &state->id, err) < 0 ||
         state_read_text(object, "sandbox", true, &state->sandbox, err) < 0 ||
         state_read_text(object, "bundle", true, &state->bundle, err) < 0 ||
+        state_read_text(object, "config", false, &state->config, err) < 0 ||
         state_read_text(object, "rootfs", true, &state->rootfs, err) < 0 ||
         state_read_text(object, "ociVersion", true, &state->oci_version, err) < 0 ||
         state_read_text(object, "owner", true, &state->owner, err) < 0 ||
@@ -137,14 +139,14 @@ int container_state_read(int container_fd, struct container_state *out, struct e
 
 int container_state_write(int container_fd, const struct container_state *state, struct error *err)
 {
-    cleanup_json json_t *object =
-        json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s*, s:O*, s:O*, s:O*}",
-                  "version", STATE_VERSION, "id", state->id, "sandbox", state->sandbox, "bundle",
-                  state->bundle, "rootfs", state->rootfs, "ociVersion", state->oci_version, "owner",
-                  state->owner, "created", state->created, "status", container_status_name(state->status),
-                  "paused", state->paused, "hasProcess", state->has_process, "exitStatus", state->exit_status,
-                  "exitSignal", state->exit_signal, "reason", state->reason, "annotations",
-                  state->annotations, "hooks", state->hooks, "resources", state->resources);
+    cleanup_json json_t *object = json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s*, s:s*, s:O*, s:O*, s:O*}",
+        "version", STATE_VERSION, "id", state->id, "sandbox", state->sandbox, "bundle", state->bundle,
+        "rootfs", state->rootfs, "ociVersion", state->oci_version, "owner", state->owner, "created",
+        state->created, "status", container_status_name(state->status), "paused", state->paused, "hasProcess",
+        state->has_process, "exitStatus", state->exit_status, "exitSignal", state->exit_signal, "reason",
+        state->reason, "config", state->config, "annotations", state->annotations, "hooks", state->hooks,
+        "resources", state->resources);
     if (!object)
         return error_set(err, 0, "container state: a member is no UTF-8");
     if (state->monitor.pid > 0 &&

@@ -23,6 +23,7 @@ struct container_state {
     char *id;
     char *sandbox; /* ID of its sandbox */
     char *bundle;  /* absolute */
+    char *config;  /* path of its config.json where that is not the bundle's, or NULL */
     char *rootfs;  /* absolute */
     char *oci_version;
     char *owner;   /* name of the user who created it */

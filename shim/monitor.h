@@ -17,9 +17,8 @@
 #include "common/log.h"
 #include "shim/bundle.h"
 #include "shim/config.h"
+#include "shim/monitor_fork.h"
 #include "shim/store.h"
-
-#include <sys/types.h>
 
 /* What a monitor is to make; all borrowed, valid in the forked child. */
 struct monitor_task {
@@ -30,22 +29,12 @@ struct monitor_task {
     int container_fd; /* the container's directory, locked; the child shares the lock */
     int log_fd;       /* --log's file, or -1 */
     enum log_format log_format;
-};
-
-/* The parent's hold on a monitor that is not yet on its own. */
-struct monitor {
-    pid_t pid;
-    int channel_fd;
+    int console_fd; /* the connected console socket, or -1 */
+    int tty_fd;     /* a terminal in the foreground: the caller's, or -1 */
 };
 
 /* Forks a monitor and waits until the container is created. 0, or -1 with err filled: then nothing of it is
- * left. Single-threaded callers only. */
+ * left. Committed (monitor_fork.h), it gives up the container's lock. Single-threaded callers only. */
 int monitor_spawn(const struct monitor_task *task, struct monitor *monitor, struct error *err);
-
-/* Sets the monitor on its own and gives up the container's lock. 0, or -1 with err filled when it is gone. */
-int monitor_commit(struct monitor *monitor, struct error *err);
-
-/* Has a monitor that was not committed undo everything, and waits for that. */
-void monitor_abandon(struct monitor *monitor);
 
 #endif

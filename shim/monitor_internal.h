@@ -1,6 +1,7 @@
 /*
- * The monitor's own structure, shared by the three files of its life: monitor.c (fork, handshake, end),
- * monitor_create.c (from the VM's start to a created container), monitor_run.c (the event loop).
+ * The monitor's own structures, shared by the files of its life: monitor.c (a container's monitor from its
+ * fork to its end), monitor_create.c (from the VM's start to a created container), monitor_exec.c (a further
+ * process's), monitor_run.c (the event loop of either).
  */
 #ifndef HUSK_SHIM_MONITOR_INTERNAL_H
 #define HUSK_SHIM_MONITOR_INTERNAL_H
@@ -9,37 +10,51 @@
 #include "shim/agent_client.h"
 #include "shim/container_state.h"
 #include "shim/monitor.h"
-#include "shim/relay.h"
+#include "shim/monitor_streams.h"
 #include "shim/sandbox.h"
 
-enum monitor_stream { STREAM_STDIN, STREAM_STDOUT, STREAM_STDERR, STREAM_COUNT };
-
+/* A process of a sandbox and what its monitor holds of it. */
 struct monitor_process {
-    const struct monitor_task *task;
-    struct container_state state;
+    const char *container; /* ID; both are borrowed */
+    const char *name;      /* as the agent knows it */
     struct sandbox sandbox;
     struct agent_client *agent;
-    struct relay relays[STREAM_COUNT];
+    struct monitor_streams streams;
     int64_t wait_id; /* of the process.wait request */
+    int exit_status; /* once it has ended: 0..255, -1 when it ended by a signal */
+    int exit_signal; /* 0: none */
 
     /* the event loop's */
     struct loop *loop;
     struct watch signals, control, vmm;
-    unsigned outputs_open; /* relays of stdout and stderr still at work */
+    unsigned outputs_open; /* relays of output still at work */
     bool process_ended;
     bool lost;            /* the VMM, the guest or the agent is gone */
     struct error failure; /* with lost: why, as far as the connection told */
 };
 
-/* Starts the sandbox and creates the container in it; the relays are ready but not started. 0, or -1 with
- * err filled; what was made is left to monitor_process_undo. */
-int monitor_process_create(struct monitor_process *monitor, struct error *err);
+/* A container's monitor: of its init, and the owner of its sandbox. */
+struct monitor_container {
+    const struct monitor_task *task;
+    struct container_state state;
+    struct monitor_process process;
+};
+
+/* Starts the sandbox and creates the container in it; the streams are ready but not started. 0, or -1 with
+ * err filled; what was made is left to monitor_create_undo. */
+int monitor_create(struct monitor_container *monitor, struct error *err);
 
 /* Ends the sandbox and removes its directory. */
-void monitor_process_undo(struct monitor_process *monitor);
+void monitor_create_undo(struct monitor_container *monitor);
 
-/* Carries streams, signals and the wait until the process has ended and its output is delivered, or until
- * the sandbox is lost. signal_fd: a signalfd of all signals. 0, or -1 with err filled. */
-int monitor_process_run(struct monitor_process *monitor, int signal_fd, struct error *err);
+/* Has the agent give the process its terminal's size, if it has one. Not waited for. */
+void monitor_process_resize(struct monitor_process *process);
+
+/* Carries streams, signals and the wait until the process has ended and its output is delivered, or until the
+ * sandbox is lost. signal_fd: a signalfd of all signals. 0, or -1 with err filled. */
+int monitor_process_run(struct monitor_process *process, int signal_fd, struct error *err);
+
+/* The sandbox was lost while the process ran: it counts as killed by SIGKILL. Writes why into text. */
+void monitor_process_judge_loss(struct monitor_process *process, char *text, size_t size);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -17,16 +18,16 @@
 #define LOST_GRACE_MS 1000 /* for a VM that is going down: its VMM writes down why */
 #define LOST_DRAIN_MS 500  /* for output that still lies in the sockets of a dead VM */
 
-static void run_lose(struct monitor_process *monitor, const struct error *why)
+static void run_lose(struct monitor_process *process, const struct error *why)
 {
-    if (monitor->lost || monitor->process_ended)
+    if (process->lost || process->process_ended)
         return;
-    monitor->lost = true;
-    monitor->failure = *why;
+    process->lost = true;
+    process->failure = *why;
 }
 
 /* {"status": N} or {"signal": N}: how the container's process ended. */
-static int run_read_end(struct monitor_process *monitor, const json_t *result, struct error *err)
+static int run_read_end(struct monitor_process *process, const json_t *result, struct error *err)
 {
     int64_t status = -1, number = 0;
     int got_status = json_get_int(result, "process.wait", "status", 0, 255, &status, err);
@@ -35,20 +36,20 @@ static int run_read_end(struct monitor_process *monitor, const json_t *result, s
         return -1;
     if (got_status + got_signal != 1)
         return error_set(err, EPROTO, "process.wait: neither status nor signal");
-    monitor->state.exit_status = (int)status;
-    monitor->state.exit_signal = (int)number;
-    monitor->process_ended = true;
+    process->exit_status = (int)status;
+    process->exit_signal = (int)number;
+    process->process_ended = true;
     log_info("process ended status=%d signal=%d", (int)status, (int)number);
     return 0;
 }
 
-static int run_take_frame(struct monitor_process *monitor, const json_t *frame, struct error *err)
+static int run_take_frame(struct monitor_process *process, const json_t *frame, struct error *err)
 {
     int64_t id = json_integer_value(json_object_get(frame, "id"));
     struct error answer = {0};
     json_t *result = id > 0 ? agent_answer_result(frame, &answer) : NULL;
-    if (id == monitor->wait_id)
-        return result ? run_read_end(monitor, result, err)
+    if (id == process->wait_id)
+        return result ? run_read_end(process, result, err)
                       : error_set(err, answer.code, "process.wait: %s", answer.text);
     /* A signal for a process that is just ending has nobody to be told. */
     if (id > 0 && !result)
@@ -59,18 +60,18 @@ static int run_take_frame(struct monitor_process *monitor, const json_t *frame, 
 static void run_control_ready(struct watch *watch, uint32_t events)
 {
     (void)events;
-    struct monitor_process *monitor = watch->arg;
+    struct monitor_process *process = watch->arg;
     struct error err;
     for (;;) {
         json_t *frame = NULL;
-        int got = agent_receive(monitor->agent, &frame, &err);
+        int got = agent_receive(process->agent, &frame, &err);
         if (got == 0)
             return;
-        int result = got > 0 ? run_take_frame(monitor, frame, &err) : -1;
+        int result = got > 0 ? run_take_frame(process, frame, &err) : -1;
         json_decref(frame);
         if (result < 0) {
-            loop_del(monitor->loop, watch);
-            run_lose(monitor, &err);
+            loop_del(process->loop, watch);
+            run_lose(process, &err);
             return;
         }
     }
@@ -79,97 +80,122 @@ static void run_control_ready(struct watch *watch, uint32_t events)
 static void run_vmm_ended(struct watch *watch, uint32_t events)
 {
     (void)events;
-    struct monitor_process *monitor = watch->arg;
+    struct monitor_process *process = watch->arg;
     /* What the agent said before is still in the socket: a process may have ended with its VM. */
-    run_control_ready(&monitor->control, 0);
+    run_control_ready(&process->control, 0);
     struct error err;
     error_set(&err, ECONNRESET, "the VM ended");
-    loop_del(monitor->loop, watch);
-    run_lose(monitor, &err);
+    loop_del(process->loop, watch);
+    run_lose(process, &err);
 }
 
-/* Signals that this process caused itself, or that tell of its own children, are not the container's. */
-static bool run_signal_is_foreign(const struct signalfd_siginfo *info)
+/* Signals that this process caused itself, or that tell of its own children, are not the container's. Nor are
+ * those of its own terminal's end: the guest's terminal is hung up as well and makes its own. */
+static bool run_signal_is_foreign(const struct monitor_process *process, const struct signalfd_siginfo *info)
 {
-    if (info->ssi_signo == SIGCHLD)
+    switch (info->ssi_signo) {
+    case SIGCHLD:
         return info->ssi_code == SI_USER || info->ssi_code == SI_QUEUE || info->ssi_code == SI_TKILL;
-    return !(info->ssi_signo == SIGPIPE && info->ssi_pid == (uint32_t)getpid());
+    case SIGPIPE:
+        return info->ssi_pid != (uint32_t)getpid();
+    case SIGHUP:
+    case SIGCONT:
+        return !(process->streams.hang_up && info->ssi_code == SI_KERNEL);
+    case SIGWINCH:
+        return info->ssi_code != SI_KERNEL; /* the guest's terminal tells its processes of a change */
+    default:
+        return true;
+    }
+}
+
+static void run_pass_signal(struct monitor_process *process, const struct signalfd_siginfo *info)
+{
+    struct error err;
+    log_debug("signal passed on number=%u", info->ssi_signo);
+    json_t *params = json_pack("{s:s, s:s, s:i}", "container", process->container, "process", process->name,
+                               "signal", (int)info->ssi_signo);
+    if (agent_send(process->agent, "container.kill", params, &err) < 0)
+        log_warn("signal lost number=%u: %s", info->ssi_signo, err.text);
 }
 
 static void run_signal_ready(struct watch *watch, uint32_t events)
 {
     (void)events;
-    struct monitor_process *monitor = watch->arg;
+    struct monitor_process *process = watch->arg;
     struct signalfd_siginfo info;
-    struct error err;
     while (read(watch->fd, &info, sizeof(info)) == sizeof(info)) {
-        if (!run_signal_is_foreign(&info))
-            continue;
-        log_debug("signal passed on number=%u", info.ssi_signo);
-        json_t *params = json_pack("{s:s, s:s, s:i}", "container", monitor->task->id, "process", "init",
-                                   "signal", (int)info.ssi_signo);
-        if (agent_send(monitor->agent, "container.kill", params, &err) < 0)
-            log_warn("signal lost number=%u: %s", info.ssi_signo, err.text);
+        if (info.ssi_signo == SIGWINCH)
+            monitor_process_resize(process);
+        if (run_signal_is_foreign(process, &info))
+            run_pass_signal(process, &info);
     }
+}
+
+void monitor_process_resize(struct monitor_process *process)
+{
+    struct error err;
+    struct winsize size;
+    if (!monitor_streams_get_size(&process->streams, &size) || (size.ws_row == 0 && size.ws_col == 0))
+        return;
+    json_t *params = json_pack("{s:s, s:s, s:i, s:i}", "container", process->container, "process",
+                               process->name, "rows", (int)size.ws_row, "columns", (int)size.ws_col);
+    if (agent_send(process->agent, "process.resize", params, &err) < 0)
+        log_warn("size lost: %s", err.text);
 }
 
 static void run_output_ended(void *arg)
 {
-    struct monitor_process *monitor = arg;
-    monitor->outputs_open--;
+    struct monitor_process *process = arg;
+    process->outputs_open--;
 }
 
 /* In the relay's thread. */
 static void run_post_output_ended(void *arg)
 {
-    struct monitor_process *monitor = arg;
-    if (loop_post(monitor->loop, run_output_ended, monitor) < 0)
+    struct monitor_process *process = arg;
+    if (loop_post(process->loop, run_output_ended, process) < 0)
         log_err("the end of a stream can't be posted");
 }
 
-static int run_start_relays(struct monitor_process *monitor, struct error *err)
-{
-    for (int i = 0; i < STREAM_COUNT; i++) {
-        struct relay *relay = &monitor->relays[i];
-        if (i != STREAM_STDIN) {
-            relay->ended = run_post_output_ended;
-            relay->ended_arg = monitor;
-            monitor->outputs_open++;
-        }
-        if (relay_start(relay, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int run_watch(struct monitor_process *monitor, struct watch *watch, int fd, watch_fn fn,
+static int run_watch(struct monitor_process *process, struct watch *watch, int fd, watch_fn fn,
                      struct error *err)
 {
-    *watch = (struct watch){.fd = fd, .fn = fn, .arg = monitor};
-    int result = loop_add(monitor->loop, watch, EPOLLIN);
+    *watch = (struct watch){.fd = fd, .fn = fn, .arg = process};
+    int result = loop_add(process->loop, watch, EPOLLIN);
     return result ? error_set(err, -result, "event loop") : 0;
 }
 
-int monitor_process_run(struct monitor_process *monitor, int signal_fd, struct error *err)
+int monitor_process_run(struct monitor_process *process, int signal_fd, struct error *err)
 {
-    monitor->loop = loop_new();
-    if (!monitor->loop)
+    int outputs = 0;
+    process->loop = loop_new();
+    if (!process->loop)
         return error_set(err, errno, "event loop");
-    if (run_watch(monitor, &monitor->signals, signal_fd, run_signal_ready, err) < 0 ||
-        run_watch(monitor, &monitor->control, agent_client_fd(monitor->agent), run_control_ready, err) < 0 ||
-        run_watch(monitor, &monitor->vmm, monitor->sandbox.vmm_pidfd, run_vmm_ended, err) < 0 ||
-        run_start_relays(monitor, err) < 0)
+    if (run_watch(process, &process->signals, signal_fd, run_signal_ready, err) < 0 ||
+        run_watch(process, &process->control, agent_client_fd(process->agent), run_control_ready, err) < 0 ||
+        run_watch(process, &process->vmm, process->sandbox.vmm_pidfd, run_vmm_ended, err) < 0 ||
+        (outputs = monitor_streams_start(&process->streams, run_post_output_ended, process, err)) < 0)
         return -1;
-    while (!monitor->lost && !(monitor->process_ended && monitor->outputs_open == 0)) {
-        int result = loop_once(monitor->loop, -1);
+    process->outputs_open += (unsigned)outputs;
+    while (!process->lost && !(process->process_ended && process->outputs_open == 0)) {
+        int result = loop_once(process->loop, -1);
         if (result < 0)
             return error_set(err, -result, "event loop");
     }
-    if (!monitor->lost)
+    if (!process->lost)
         return 0;
-    sandbox_stop(&monitor->sandbox, LOST_GRACE_MS);
+    sandbox_stop(&process->sandbox, LOST_GRACE_MS);
     int64_t deadline = deadline_in(LOST_DRAIN_MS);
-    while (monitor->outputs_open > 0 && deadline_left_ms(deadline) > 0)
-        loop_once(monitor->loop, deadline_left_ms(deadline));
+    while (process->outputs_open > 0 && deadline_left_ms(deadline) > 0)
+        loop_once(process->loop, deadline_left_ms(deadline));
     return 0;
+}
+
+void monitor_process_judge_loss(struct monitor_process *process, char *text, size_t size)
+{
+    char end[ERROR_TEXT_MAX / 2];
+    sandbox_describe_end(&process->sandbox, end, sizeof(end));
+    snprintf(text, size, "the VM ended while the container ran: %s", end);
+    process->exit_status = -1;
+    process->exit_signal = SIGKILL;
 }

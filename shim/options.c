@@ -35,6 +35,23 @@ int option_set_number(void *field, const char *value, struct error *err)
     return 0;
 }
 
+int option_append(void *field, const char *value, struct error *err)
+{
+    struct option_list *list = field;
+    const char **grown = reallocarray(list->items, list->count + 1, sizeof(*grown));
+    if (!grown)
+        return error_set(err, ENOMEM, "\"%s\"", value);
+    list->items = grown;
+    list->items[list->count++] = value;
+    return 0;
+}
+
+void option_list_fini(struct option_list *list)
+{
+    free(list->items);
+    *list = (struct option_list){0};
+}
+
 static const struct option_row *option_find_long(const struct option_row *rows, const char *name,
                                                  size_t length)
 {

@@ -29,6 +29,18 @@ int option_set_string(void *field, const char *value, struct error *err);
 int option_set_flag(void *field, const char *value, struct error *err);
 int option_set_number(void *field, const char *value, struct error *err);
 
+/* The values of an option that may be given several times, in their order. */
+struct option_list {
+    const char **items;
+    size_t count;
+};
+
+/* Setter for a `struct option_list` field. */
+int option_append(void *field, const char *value, struct error *err);
+
+/* Frees the list; its strings are the argument vector's. */
+void option_list_fini(struct option_list *list);
+
 #define OPTIONS_HELP (-2)
 
 /* Parses argv[0..argc-1] into target. With `permute`, options may follow positional arguments; without, the

@@ -80,7 +80,7 @@ void relay_run(struct relay *relay)
     if (end == RELAY_SPLICE_REFUSED)
         end = relay_copy(relay);
     log_debug("relay ended stream=%s reader_gone=%d", relay->name, end == RELAY_READER_GONE);
-    if (relay->to_socket && end == RELAY_END_OF_INPUT)
+    if (relay->to_socket && end == RELAY_END_OF_INPUT && !relay->keep_open)
         shutdown(relay->to_fd, SHUT_WR);
     else
         fd_close(&relay->to_fd);

@@ -15,10 +15,11 @@
 #include <stdbool.h>
 
 struct relay {
-    const char *name; /* "stdin", "stdout", "stderr" */
+    const char *name; /* "stdin", "stdout", "stderr", "terminal input", "terminal output" */
     int from_fd;      /* both are the relay's */
     int to_fd;
-    bool to_socket;           /* towards the guest: half-close at the end of input */
+    bool to_socket;           /* towards the guest: half-close at the end of input... */
+    bool keep_open;           /* ...unless this says that the end of input is none of the guest's concern */
     void (*ended)(void *arg); /* called in the relay's thread when all is said, or NULL */
     void *ended_arg;
     pthread_t thread;

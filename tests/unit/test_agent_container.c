@@ -328,9 +328,9 @@ static void a_further_process_joins_and_has_its_own_streams(void **state)
 
 static json_t *exec_params(const char *name, const char *script)
 {
-    return json_pack("{s:s, s:s, s:b, s:b, s:{s:s, s:s}, s:{s:[s, s, s], s:s, s:[s]}}", "container", "c", "process",
-                     name, "start", 1, "owner", 1, "stdio", "stdin", "null", "stderr", "stdout", "spec", "args", "sh",
-                     "-c", script, "cwd", "/", "env", "PATH=/usr/bin:/bin");
+    return json_pack("{s:s, s:s, s:b, s:b, s:{s:s, s:s}, s:{s:[s, s, s], s:s, s:[s]}}", "container", "c",
+                     "process", name, "start", 1, "owner", 1, "stdio", "stdin", "null", "stderr", "stdout",
+                     "spec", "args", "sh", "-c", script, "cwd", "/", "env", "PATH=/usr/bin:/bin");
 }
 
 /* Sends a first frame for a stream of a process that is still to be made. */
@@ -338,8 +338,8 @@ static int await_stream(struct agent_fixture *fixture, const char *process, cons
 {
     int fd = agent_connect(fixture);
     cleanup_json json_t *hello =
-        json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "husk", PROTOCOL_VERSION, "open", "stream",
-                  "container", "c", "process", process, "stream", stream, "await", 1);
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "husk", PROTOCOL_VERSION, "open", "stream", "container",
+                  "c", "process", process, "stream", stream, "await", 1);
     assert_int_equal(frame_send(fd, hello, NULL), 0);
     for (int turn = 0; turn < 10; turn++)
         loop_once(fixture->sandbox.loop, 1);

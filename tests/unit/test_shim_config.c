@@ -152,7 +152,7 @@ static void a_bundle_tells_what_the_host_needs(void **state)
         " \"oomScoreAdj\": 100}, \"mounts\": [{\"destination\": \"/proc\", \"type\": \"proc\"},"
         " {\"destination\": \"/a\", \"type\": \"bind\", \"source\": \"/etc\"},"
         " {\"destination\": \"/b\", \"source\": \"rootfs\", \"options\": [\"ro\", \"rbind\"]}]}");
-    assert_int_equal(bundle_load(&bundle, fixture->dir, &err), 0);
+    assert_int_equal(bundle_load(&bundle, fixture->dir, NULL, &err), 0);
     snprintf(rootfs, sizeof(rootfs), "%s/rootfs", fixture->dir);
     assert_string_equal(bundle.rootfs, rootfs);
     assert_true(bundle.has_process);
@@ -174,7 +174,7 @@ static void refuse_bundle(struct fixture *fixture, const char *content, const ch
     struct error err = {0};
     if (content)
         write_file(fixture, "config.json", content);
-    assert_int_equal(bundle_load(&bundle, fixture->dir, &err), -1);
+    assert_int_equal(bundle_load(&bundle, fixture->dir, NULL, &err), -1);
     if (!strstr(err.text, message))
         fail_msg("\"%s\" does not say \"%s\"", err.text, message);
     bundle_fini(&bundle);

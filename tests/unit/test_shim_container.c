@@ -113,7 +113,9 @@ static int create(struct fixture *fixture, const char *args, struct error *err)
         saved[i] = fcntl(i, F_DUPFD_CLOEXEC, 3);
         dup2(ends[i][i == 0 ? 0 : 1], i);
     }
-    int result = container_create(&fixture->context, "c1", &options, &fixture->monitor, err);
+    struct created created;
+    int result = container_create(&fixture->context, "c1", &options, &created, err);
+    fixture->monitor = created.monitor;
     for (int i = 0; i < 3; i++) {
         dup2(saved[i], i);
         close(saved[i]);
@@ -232,14 +234,14 @@ static void illegal_transitions_are_errors_of_their_own(void **state)
 {
     struct fixture *fixture = *state;
     struct error err = {0};
-    pid_t pid;
+    struct created created;
     struct create_options options = {.bundle = fixture->dir};
     create_and_start(fixture, "\"sleep\"");
     assert_int_equal(container_start(&fixture->context, "c1", &err), -1);
     assert_string_equal(err.text, "container c1: cannot start an already running container");
     assert_int_equal(container_delete(&fixture->context, "c1", false, &err), -1);
     assert_string_equal(err.text, "container c1: cannot delete container c1 that is not stopped: running");
-    assert_int_equal(container_create(&fixture->context, "c1", &options, &pid, &err), -1);
+    assert_int_equal(container_create(&fixture->context, "c1", &options, &created, &err), -1);
     assert_string_equal(err.text, "container c1: container with given ID already exists");
     assert_int_equal(kill(fixture->monitor, SIGTERM), 0);
     wait_monitor(fixture);
@@ -316,13 +318,13 @@ static void a_failing_hook_undoes_the_creation(void **state)
     struct error err = {0};
     struct create_options options = {.bundle = fixture->dir};
     struct container_state read;
-    pid_t pid;
+    struct created created;
     write_file(
         fixture->dir, "config.json",
         "{\"ociVersion\": \"1.0.2\", \"root\": {\"path\": \"rootfs\"}, \"process\": {\"args\": [\"cat\"]},"
         " \"hooks\": {\"prestart\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\","
         " \"read state; echo no luck >&2; exit 7\"]}]}}");
-    assert_int_equal(container_create(&fixture->context, "c1", &options, &pid, &err), -1);
+    assert_int_equal(container_create(&fixture->context, "c1", &options, &created, &err), -1);
     assert_string_equal(err.text, "container c1: hooks.prestart[0]: /bin/sh: exit status 7: no luck");
     assert_int_equal(container_state_load(&fixture->context.store, "c1", &read, &err), -1);
     assert_int_equal(err.code, ENOENT);
