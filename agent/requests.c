@@ -6,6 +6,7 @@
 
 #include "agent/cgroup_update.h"
 #include "agent/container.h"
+#include "agent/network.h"
 #include "agent/freezer.h"
 #include "agent/oom.h"
 #include "agent/process.h"
@@ -218,6 +219,16 @@ static int handle_resize(struct sandbox *sandbox, struct request *request, const
     return 0;
 }
 
+static int handle_network(struct sandbox *sandbox, struct request *request, const json_t *params,
+                          struct error *err)
+{
+    json_t *removed = NULL;
+    if (network_set(&sandbox->network, params, &removed, err) < 0)
+        return -1;
+    request_succeed(request, json_pack("{s:o}", "removed", removed));
+    return 0;
+}
+
 static int handle_shutdown(struct sandbox *sandbox, struct request *request, const json_t *params,
                            struct error *err)
 {
@@ -246,6 +257,7 @@ static const struct {
     {"process.create", handle_add_process},
     {"process.wait", handle_wait},
     {"process.resize", handle_resize},
+    {"sandbox.network.set", handle_network},
     {"sandbox.shutdown", handle_shutdown},
 };
 

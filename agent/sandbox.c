@@ -4,6 +4,7 @@
 #include "agent/sandbox.h"
 
 #include "agent/container.h"
+#include "agent/network.h"
 #include "common/fd.h"
 #include "common/log.h"
 
@@ -63,6 +64,7 @@ void sandbox_fini(struct sandbox *sandbox)
     while (!LIST_EMPTY(&sandbox->containers))
         container_free(LIST_FIRST(&sandbox->containers));
     fd_close(&sandbox->first_frame_timer.fd);
+    network_free(sandbox->network);
     loop_free(sandbox->loop);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 struct container;
+struct network;
 LIST_HEAD(container_list, container);
 
 /* From a connection's arrival to its first frame. */
@@ -27,6 +28,7 @@ struct sandbox {
     void (*complete)(void);
     /* Ends the guest: set by main; called at most once, when everything in it is to end. */
     void (*power_off)(struct sandbox *sandbox);
+    struct network *network; /* as the host wants it; NULL until it says so */
     bool ending;
 };
 

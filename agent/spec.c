@@ -41,13 +41,13 @@ static int linux_namespace(struct spec *spec, const json_t *entry, const char *w
     *listed |= type;
     if (type == CLONE_NEWUSER || type == CLONE_NEWTIME)
         return error_set(err, 0, "%s.type: '%s' is not supported", where, name);
-    /* The network namespace of the path is the one whose interfaces the sandbox was given: in the guest that
-     * is the sandbox's own. Any other path is one of the host's kernel and can't be joined from here. */
+    /* The host's network namespace, with or without a path, is the one whose interfaces the sandbox was given: in the
+     * guest that is its root one. The path of any other is one of the host's kernel and can't be joined from here. */
     if (type == CLONE_NEWNET)
         spec->network_listed = true;
-    if (!*path)
+    else if (!*path)
         spec->namespaces |= type;
-    else if (type != CLONE_NEWNET)
+    else
         return error_set(err, 0, "%s.path is not supported: a %s namespace of the host can't be joined",
                          where, name);
     return 0;

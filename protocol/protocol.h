@@ -69,6 +69,23 @@
  * or {"signal": N, "core": bool} Answered when the process has ended and what it wrote was handed to its
  * streams. process.resize    {"container", "process", "rows": N, "columns": N} -> {}
  *
+ *   sandbox.network.set {"interfaces": [{"id": the host's index, "name", "mac": "aa:bb:..", "mtu", "up": bool,
+ *                          "noarp": bool, "queue_length", "loopback": true for lo (which has no MAC),
+ *                          "device": platform device to bind first, for a NIC attached later,
+ *                          "addresses": [{"address", "prefix", "scope", "flags", "peer", "broadcast", "label",
+ *                                         "metric", "valid_s", "preferred_s"}],
+ *                          "neighbours": [{"address", "mac", "flags"}],
+ *                          "sysctls": {"ipv4": {NAME: N}, "ipv6": {NAME: N}}}],
+ *                        "routes": [{"destination": "10.0.0.0/8", "table", "protocol", "scope", "type", "tos", "flags",
+ *                                    "interface": id, "gateway", "source", "from", "metric", "preference",
+ *                                    "expires_s", "metrics": [[RTAX_*, N]],
+ *                                    "nexthops": [{"interface": id, "gateway", "weight", "flags"}]}],
+ *                        "rules": [{"family": 4|6, "action", "priority", "table", "from", "to", "input", "output",
+ *                                   "mark", "mask", "tos", "flags", "goto", "suppress_prefix", "protocol",
+ *                                   "ip_protocol", "source_ports": [N, N], "destination_ports": [N, N]}]}
+ *                     -> {"removed": [platform device of a NIC that was taken away]}
+ *                     The whole network of the pod, as it is to be; numbers are rtnetlink's. NICs are found by their MAC.
+ *                     What an earlier request had and this one lacks is removed; what the container made itself stays.
  *   sandbox.shutdown  {} -> {}
  *                     Kills what runs; the guest syncs and powers off after the answer.
  */
