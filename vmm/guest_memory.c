@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 
 #define GUEST_PAGE_SIZE 4096u
 
@@ -31,6 +32,70 @@ int guest_memory_add(struct guest_memory *memory, gpa_t gpa, uint64_t size, void
         return -ENOSPC;
     memory->region[memory->regions++] = (struct guest_memory_region){.gpa = gpa, .size = size, .hva = hva};
     return 0;
+}
+
+static int region_find(const struct guest_memory *memory, const uint8_t *hva, uint64_t length)
+{
+    for (unsigned i = 0; i < memory->regions; i++) {
+        const struct guest_memory_region *region = &memory->region[i];
+        if (hva >= region->hva && (uint64_t)(hva - region->hva) < region->size &&
+            length <= region->size - (uint64_t)(hva - region->hva))
+            return (int)i;
+    }
+    return -EFAULT;
+}
+
+int guest_memory_set_file(struct guest_memory *memory, gpa_t gpa, uint64_t length)
+{
+    const uint8_t *hva = guest_memory_at(memory, gpa, length);
+    int index = hva ? region_find(memory, hva, length) : -EFAULT;
+    if (index < 0)
+        return index;
+    struct guest_memory_region *region = &memory->region[index];
+    uint64_t from = gpa - region->gpa, to = from + length;
+    bool empty = region->file_from == region->file_to;
+    region->file_from = empty || from < region->file_from ? from : region->file_from;
+    region->file_to = empty || to > region->file_to ? to : region->file_to;
+    return 0;
+}
+
+/* What was mapped from a file would read as the file's bytes again: fresh anonymous memory takes its place.
+ */
+static int replace_file(uint8_t *from, uint64_t length)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    if (mmap(from, length, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED ||
+        madvise(from, length, MADV_DONTDUMP) < 0)
+        return -errno;
+    return 0;
+}
+
+static int discard_anonymous(uint8_t *from, const uint8_t *to)
+{
+    return from < to && madvise(from, (size_t)(to - from), MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
+int guest_memory_discard(const struct guest_memory *memory, void *hva, uint64_t length)
+{
+    int index = region_find(memory, hva, length);
+    if (index < 0)
+        return index;
+    const struct guest_memory_region *region = &memory->region[index];
+    uint64_t at = (uint64_t)((uint8_t *)hva - region->hva);
+    uint64_t from = (at + GUEST_PAGE_SIZE - 1) & ~(uint64_t)(GUEST_PAGE_SIZE - 1);
+    uint64_t to = (at + length) & ~(uint64_t)(GUEST_PAGE_SIZE - 1);
+    if (from >= to)
+        return 0;
+    uint64_t file_from = from > region->file_from ? from : region->file_from;
+    uint64_t file_to = to < region->file_to ? to : region->file_to;
+    if (file_from >= file_to)
+        return discard_anonymous(region->hva + from, region->hva + to);
+    int rc = discard_anonymous(region->hva + from, region->hva + file_from);
+    if (rc == 0)
+        rc = replace_file(region->hva + file_from, file_to - file_from);
+    if (rc == 0)
+        rc = discard_anonymous(region->hva + file_to, region->hva + to);
+    return rc;
 }
 
 void *guest_memory_at(const struct guest_memory *memory, gpa_t gpa, uint64_t length)

@@ -19,6 +19,8 @@ struct guest_memory_region {
     gpa_t gpa;
     uint64_t size; /* bytes, a multiple of the page size */
     uint8_t *hva;
+    /* The part, in bytes from hva, that may be mapped privately from files: empty if both are 0. */
+    uint64_t file_from, file_to;
 };
 
 struct guest_memory {
@@ -33,5 +35,14 @@ int guest_memory_add(struct guest_memory *memory, gpa_t gpa, uint64_t size, void
 /* The host address of [gpa, gpa + length), or NULL when any byte of it is not RAM or the range spans two
  * regions. A length of 0 is allowed within a region. */
 void *guest_memory_at(const struct guest_memory *memory, gpa_t gpa, uint64_t length);
+
+/* Notes that [gpa, gpa + length) may be mapped from a file, for guest_memory_discard. Before the first vCPU
+ * runs. 0, or -EFAULT when it is not within one region. */
+int guest_memory_set_file(struct guest_memory *memory, gpa_t gpa, uint64_t length);
+
+/* Gives the whole pages within [hva, hva + length) back to the host; they read as zeros from then on. The
+ * range lies in RAM, as guest_memory_at gave it. Pages of hugetlbfs are not for this: -EINVAL. Any thread;
+ * the guest may run. 0 or -errno (-ENOMEM: too many mappings). */
+int guest_memory_discard(const struct guest_memory *memory, void *hva, uint64_t length);
 
 #endif

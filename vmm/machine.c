@@ -228,6 +228,11 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     return machine;
 }
 
+const struct guest_memory *machine_get_memory(const struct machine *machine)
+{
+    return &machine->memory.map;
+}
+
 int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err)
 {
     struct elf_kernel kernel;
@@ -235,6 +240,8 @@ int machine_load(struct machine *machine, const struct machine_boot *boot, struc
     const struct guest_memory *memory = &machine->memory.map;
     if (elf_kernel_load(boot->kernel_fd, memory, boot->map_kernel, &kernel, err) < 0)
         return -1;
+    if (boot->map_kernel)
+        guest_memory_set_file(&machine->memory.map, LAYOUT_KERNEL_MIN, kernel.end - LAYOUT_KERNEL_MIN);
     if (boot->initrd_fd >= 0 &&
         boot_initrd_load(boot->initrd_fd, memory, kernel.end, &config.initrd, err) < 0)
         return -1;

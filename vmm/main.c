@@ -15,6 +15,7 @@
 #include "vmm/machine.h"
 #include "vmm/options.h"
 #include "vmm/seccomp.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
@@ -191,7 +192,12 @@ static int add_devices(struct vmm *vmm, struct error *err)
         return -1;
     if (add_device(vmm, "rng", virtio_rng_new(loop), err) < 0)
         return -1;
-    return add_nets(vmm, err);
+    if (add_nets(vmm, err) < 0)
+        return -1;
+    /* Huge pages come from a pool of their own, which nothing is gained for by giving single ones back. */
+    if (vmm->options.no_balloon || vmm->options.hugepages)
+        return 0;
+    return add_device(vmm, "balloon", virtio_balloon_new(loop, machine_get_memory(vmm->machine)), err);
 }
 
 /* Step 6 */

@@ -201,6 +201,13 @@ static int set_map_kernel(struct options *options, const char *value)
     return 0;
 }
 
+static int set_no_balloon(struct options *options, const char *value)
+{
+    (void)value;
+    options->no_balloon = true;
+    return 0;
+}
+
 static int set_stats(struct options *options, const char *value)
 {
     (void)value;
@@ -245,6 +252,7 @@ static const struct option table[] = {
     {"map-kernel", NULL, NULL,
      "map the kernel's file, shared by sandboxes, instead of reading it: smaller, slower to boot",
      set_map_kernel},
+    {"no-balloon", NULL, NULL, "memory that the guest frees stays with it", set_no_balloon},
     {"cpu-mask", "FEATURE,...", "names", "CPU features to hide, by their names in /proc/cpuinfo",
      set_cpu_mask},
     {"fs-cache", "POLICY", "none, auto or always", "what the guest may cache of shared files (auto)",

@@ -24,7 +24,7 @@ struct options {
     const char *kernel, *initrd, *cmdline;
     const char *kvm, *vsock, *shared, *console, *status, *log, *control;
     const char *cpu_mask;
-    bool hugepages, prefault, small_pages, map_kernel;
+    bool hugepages, prefault, small_pages, map_kernel, no_balloon;
     enum fs_cache fs_cache;
     bool fs_writeback;
     unsigned fs_workers;
