@@ -9,6 +9,7 @@
 #include "vmm/cpuid_x86.h"
 #include "vmm/device_tree.h"
 #include "vmm/elf_kernel.h"
+#include "vmm/nursery.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -180,9 +181,10 @@ static int build_platform(struct machine *machine, const struct machine_config *
 
 static int build_vcpus(struct machine *machine, const struct machine_config *config, struct error *err)
 {
-    if (config->cpus > machine->kvm.vcpus_max)
+    unsigned most = config->cpus_max > config->cpus ? config->cpus_max : config->cpus;
+    if (most > machine->kvm.vcpus_max)
         return error_set(err, 0, "KVM: at most %u vCPUs on this host, %u asked for", machine->kvm.vcpus_max,
-                         config->cpus);
+                         most);
     machine->host = (struct vcpu_host){.mmio = &machine->mmio,
                                        .pio = &machine->pio,
                                        .ioapic = machine->ioapic,
@@ -191,11 +193,16 @@ static int build_vcpus(struct machine *machine, const struct machine_config *con
                                        .thread_start_arg = config->vcpu_thread_start_arg,
                                        .end = end_from_guest,
                                        .end_arg = machine};
-    cleanup_free struct kvm_cpuid2 *cpuid = cpuid_new(machine->kvm.fd, config->cpus, config->cpu_mask, err);
-    if (!cpuid)
-        return -1;
-    for (unsigned i = 0; i < config->cpus; i++) {
-        if (vcpu_init(&machine->vcpu[i], &machine->kvm, &machine->host, i, cpuid, err) < 0)
+    /* The guest is told of all vCPUs there may ever be. */
+    machine->cpus_max = most;
+    machine->cpuid = cpuid_new(machine->kvm.fd, machine->cpus_max, config->cpu_mask, err);
+    return machine->cpuid ? machine_make_vcpus(machine, config->cpus, err) : -1;
+}
+
+int machine_make_vcpus(struct machine *machine, unsigned count, struct error *err)
+{
+    for (unsigned i = machine->cpus; i < count; i++) {
+        if (vcpu_init(&machine->vcpu[i], &machine->kvm, &machine->host, i, machine->cpuid, err) < 0)
             return -1;
         machine->cpus = i + 1;
     }
@@ -213,6 +220,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     machine->loop = loop;
     machine->start_us = config->start_us;
     machine->memory_options = config->memory;
+    machine->nursery_start = config->nursery_start;
     machine->panic_timer.fd = -1;
     vcpu_gate_init(&machine->gate, machine_all_standing, machine);
     pthread_mutex_init(&machine->end_lock, NULL);
@@ -233,10 +241,24 @@ const struct guest_memory *machine_get_memory(const struct machine *machine)
     return &machine->memory.map;
 }
 
+/* What the kernel is told besides: `more` is the caller's, or NULL. */
+static int cmdline_make(const struct machine *machine, const char *more, char *cmdline, size_t size,
+                        struct error *err)
+{
+    size_t used = (size_t)snprintf(cmdline, size, "%s", CMDLINE_DEFAULT);
+    if (machine->cpus < machine->cpus_max) /* the rest come when the agent asks for them */
+        used += (size_t)snprintf(cmdline + used, size - used, " maxcpus=%u", machine->cpus);
+    if (more && strlen(more) >= size - used - 1)
+        return error_set(err, 0, "--cmdline: longer than %zu bytes", size - used - 2);
+    if (more)
+        snprintf(cmdline + used, size - used, " %s", more);
+    return 0;
+}
+
 int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err)
 {
     struct elf_kernel kernel;
-    struct boot_config config = {.cmdline = CMDLINE_DEFAULT};
+    struct boot_config config = {.cmdline = NULL};
     const struct guest_memory *memory = &machine->memory.map;
     if (elf_kernel_load(boot->kernel_fd, memory, boot->map_kernel, &kernel, err) < 0)
         return -1;
@@ -246,15 +268,11 @@ int machine_load(struct machine *machine, const struct machine_boot *boot, struc
         boot_initrd_load(boot->initrd_fd, memory, kernel.end, &config.initrd, err) < 0)
         return -1;
     char cmdline[LAYOUT_CMDLINE_MAX];
-    if (boot->cmdline) {
-        int length = snprintf(cmdline, sizeof(cmdline), "%s %s", CMDLINE_DEFAULT, boot->cmdline);
-        if (length >= (int)sizeof(cmdline))
-            return error_set(err, 0, "--cmdline: longer than %zu bytes",
-                             sizeof(cmdline) - sizeof(CMDLINE_DEFAULT) - 1);
-        config.cmdline = cmdline;
-    }
+    if (cmdline_make(machine, boot->cmdline, cmdline, sizeof(cmdline), err) < 0)
+        return -1;
+    config.cmdline = cmdline;
     _Alignas(8) uint8_t tree[DEVICE_TREE_BYTES_MAX];
-    struct device_tree_config tree_config = {.cpus = machine->cpus, .virtio_slots = machine->slots};
+    struct device_tree_config tree_config = {.cpus = machine->cpus_max, .virtio_slots = machine->slots};
     int tree_bytes = device_tree_build(&tree_config, tree, sizeof(tree));
     if (tree_bytes < 0)
         return error_set(err, -tree_bytes, "boot: device tree");
@@ -278,12 +296,51 @@ int machine_start(struct machine *machine, struct error *err)
         if (rc < 0)
             return error_set(err, -rc, "machine: start vCPU %u", i);
     }
+    if (machine->cpus == machine->cpus_max)
+        return 0;
+    machine->nursery = nursery_new(machine->nursery_start);
+    return machine->nursery ? 0 : error_set(err, errno, "machine: thread that makes threads");
+}
+
+/* In the nursery's thread, whose filter the new threads narrow. */
+static int grow(void *arg)
+{
+    struct machine_growth *growth = arg;
+    struct machine *machine = growth->machine;
+    while (machine->cpus < growth->cpus) {
+        struct vcpu *vcpu = &machine->vcpu[machine->cpus];
+        if (vcpu_init(vcpu, &machine->kvm, &machine->host, machine->cpus, machine->cpuid, growth->err) < 0)
+            return -1;
+        int rc = vcpu_start(vcpu);
+        if (rc < 0) {
+            vcpu_fini(vcpu);
+            return error_set(growth->err, -rc, "machine: start vCPU %u", vcpu->index);
+        }
+        machine->cpus++;
+    }
     return 0;
 }
 
 const struct guest_memory *machine_memory(const struct machine *machine)
 {
     return &machine->memory.map;
+}
+
+int machine_set_cpus(struct machine *machine, unsigned cpus, struct error *err)
+{
+    struct machine_growth growth = {.machine = machine, .cpus = cpus, .err = err};
+    if (cpus == 0 || cpus > machine->cpus_max)
+        return error_set(err, ERANGE, "machine: %u vCPUs, it was built for 1 to %u", cpus, machine->cpus_max);
+    if (cpus <= machine->cpus)
+        return 0;
+    if (machine->paused || machine->pause_done || machine_has_ended(machine) || !machine->nursery)
+        return error_set(err, EBUSY, "machine: more vCPUs");
+    return nursery_call(machine->nursery, grow, &growth);
+}
+
+unsigned machine_get_cpus(const struct machine *machine)
+{
+    return machine->cpus;
 }
 
 void machine_kick_all(struct machine *machine)
@@ -324,8 +381,10 @@ void machine_free(struct machine *machine)
         return;
     machine_stop(machine);
     machine_free_slots(machine);
+    nursery_free(machine->nursery);
     for (unsigned i = 0; i < machine->cpus; i++)
         vcpu_fini(&machine->vcpu[i]);
+    free(machine->cpuid);
     if (machine->panic_timer.fd >= 0)
         loop_del(machine->loop, &machine->panic_timer);
     fd_close(&machine->panic_timer.fd);

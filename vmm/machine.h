@@ -20,8 +20,9 @@ struct virtio_device;
 struct virtio_mmio;
 
 struct machine_config {
-    int kvm_fd; /* an open /dev/kvm; the machine's, also on failure */
-    unsigned cpus;
+    int kvm_fd;        /* an open /dev/kvm; the machine's, also on failure */
+    unsigned cpus;     /* vCPUs that run from the start */
+    unsigned cpus_max; /* vCPUs there may be, which the guest is told of; 0: as many as cpus */
     struct memory_options memory;
     const char *cpu_mask; /* comma-separated feature names, or NULL */
     int console_fd;       /* for early serial output; the caller's */
@@ -29,6 +30,8 @@ struct machine_config {
     /* In each vCPU's thread before it runs anything of the guest. 0 or -errno. */
     int (*vcpu_thread_start)(void *arg, unsigned index);
     void *vcpu_thread_start_arg;
+    int (*nursery_start)(
+        void);         /* as vcpu_thread_start, for the thread that makes later threads (nursery.h) */
     uint64_t start_us; /* CLOCK_MONOTONIC when husk-vmm began, for the statistics */
 };
 
@@ -85,6 +88,13 @@ int machine_load(struct machine *machine, const struct machine_boot *boot, struc
 
 /* Starts the vCPU threads, which wait for machine_resume. 0, or -1 with err. */
 int machine_start(struct machine *machine, struct error *err);
+
+/* Has at least `cpus` vCPUs exist, so that the guest can bring them online. vCPUs beyond the first ones are
+ * made here and not before: until then they cost no thread and no memory. There are never fewer again: one
+ * that the guest took offline sleeps. From the loop's thread. 0, or -1 with err: ERANGE beyond cpus_max,
+ * EBUSY while paused. */
+int machine_set_cpus(struct machine *machine, unsigned cpus, struct error *err);
+unsigned machine_get_cpus(const struct machine *machine);
 
 /* Ends the machine: the first call's reason counts, and loop_run returns when no vCPU runs any more (until
  * then the loop serves them). `detail` is copied. Any thread. */

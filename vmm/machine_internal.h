@@ -13,6 +13,7 @@
 #include "vmm/serial_8250.h"
 #include "vmm/vcpu.h"
 
+struct nursery;
 struct virtio_mmio;
 
 /* A virtio-mmio window: a device, or a placeholder where one may come. */
@@ -38,7 +39,11 @@ struct machine {
     struct vcpu_gate gate;
     struct vcpu_host host;
     struct vcpu vcpu[LAYOUT_VCPUS_MAX];
-    unsigned cpus; /* vCPUs that exist */
+    atomic_uint cpus; /* vCPUs that exist; grows while the machine runs */
+    unsigned cpus_max;
+    struct kvm_cpuid2 *cpuid; /* of every vCPU, but for its APIC id */
+    struct nursery *nursery;  /* makes later vCPUs; NULL when there are none to come */
+    int (*nursery_start)(void);
     struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
     unsigned slots; /* that the guest knows of, placeholders included */
 
@@ -57,7 +62,17 @@ struct machine {
     struct status_mark end;
 };
 
+/* A request of machine_set_cpus on its way to the nursery. */
+struct machine_growth {
+    struct machine *machine;
+    unsigned cpus;
+    struct error *err;
+};
+
 uint64_t machine_now_us(void);
+
+/* Makes vCPUs until there are `count`, without threads. Before machine_start. 0, or -1 with err. */
+int machine_make_vcpus(struct machine *machine, unsigned count, struct error *err);
 
 bool machine_has_ended(struct machine *machine);
 

@@ -85,6 +85,7 @@ static int save_machine(const struct machine *machine, struct snapshot_writer *w
         return -errno;
     snapshot_section_begin(writer, SECTION_NAME, 0, SECTION_VERSION);
     snapshot_put_u32(writer, machine->cpus);
+    snapshot_put_u32(writer, machine->cpus_max);
     snapshot_put_u32(writer, machine->slots);
     for (unsigned i = 0; i < machine->slots; i++)
         snapshot_put_u32(writer, slot_device_id(&machine->slot[i]));
@@ -114,12 +115,13 @@ int machine_save(struct machine *machine, struct snapshot_writer *writer)
     return rc;
 }
 
-static int restore_machine(const struct machine *machine, struct snapshot_reader *reader)
+static int restore_machine(struct machine *machine, struct snapshot_reader *reader)
 {
     int rc = snapshot_section_open(reader, SECTION_NAME, 0, SECTION_VERSION, NULL);
     if (rc < 0)
         return rc;
     uint32_t cpus = snapshot_get_u32(reader);
+    uint32_t cpus_max = snapshot_get_u32(reader);
     uint32_t slots = snapshot_get_u32(reader);
     bool same = slots == machine->slots;
     for (unsigned i = 0; i < slots && same; i++)
@@ -131,8 +133,12 @@ static int restore_machine(const struct machine *machine, struct snapshot_reader
     rc = snapshot_section_finish(reader);
     if (rc < 0)
         return rc;
-    if (cpus != machine->cpus || memory_bytes != machine->memory.bytes)
+    if (cpus < machine->cpus || cpus > machine->cpus_max || cpus_max != machine->cpus_max ||
+        memory_bytes != machine->memory.bytes)
         return -EINVAL;
+    struct error err; /* vCPUs that came while it ran */
+    if (machine_make_vcpus(machine, cpus, &err) < 0)
+        return -err.code;
     /* The guest's monotonic clock goes on where it was: it did not see the time in between. */
     return ioctl(machine->kvm.vm_fd, KVM_SET_CLOCK, &clock) < 0 ? -errno : 0;
 }

@@ -98,6 +98,11 @@ static int net_thread_start(void *arg)
     return seccomp_confine(SECCOMP_NET);
 }
 
+static int nursery_start(void)
+{
+    return seccomp_confine(SECCOMP_NURSERY);
+}
+
 static int fs_worker_start(void *arg)
 {
     (void)arg;
@@ -110,6 +115,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
     const struct options *options = &vmm->options;
     struct machine_config config = {.kvm_fd = take_fd(&vmm->files.kvm),
                                     .cpus = options->cpus,
+                                    .cpus_max = options->cpus_max,
                                     .memory = {.bytes = options->memory_mib * MIB,
                                                .hugepages = options->hugepages,
                                                .prefault = options->prefault,
@@ -118,6 +124,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
                                     .console_fd = vmm->files.console,
                                     .console_limit_bytes = CONSOLE_LIMIT_BYTES,
                                     .vcpu_thread_start = vcpu_thread_start,
+                                    .nursery_start = nursery_start,
                                     .start_us = vmm->start_us};
     vmm->machine = machine_new(&config, vmm->loop, err);
     return vmm->machine ? 0 : -1;

@@ -67,6 +67,11 @@ static int set_cpus(struct options *options, const char *value)
     return set_number(&options->cpus, value, 1, LAYOUT_VCPUS_MAX);
 }
 
+static int set_cpus_max(struct options *options, const char *value)
+{
+    return set_number(&options->cpus_max, value, 1, LAYOUT_VCPUS_MAX);
+}
+
 static int set_memory(struct options *options, const char *value)
 {
     return set_number(&options->memory_mib, value, LAYOUT_MEMORY_MIN_MIB, LAYOUT_MEMORY_MAX_MIB);
@@ -232,6 +237,8 @@ static int set_version(struct options *options, const char *value)
 static const struct option table[] = {
     {"id", "ID", "1 to 128 letters, digits, '_', '.', '-' or '+'", "name of the sandbox, for logs", set_id},
     {"cpus", "N", "a number from 1 to 32", "vCPUs (1)", set_cpus},
+    {"cpus-max", "N", "a number from 1 to 32", "vCPUs that the guest may be given later (as --cpus)",
+     set_cpus_max},
     {"memory", "MIB", "a number from 64 to 524288", "guest memory in MiB (256)", set_memory},
     {"kernel", "FILE", "a file", "guest kernel, an ELF vmlinux (required)", set_kernel},
     {"initrd", "FILE", "a file", "initial file system", set_initrd},
@@ -322,6 +329,8 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
         options->slots = options->control ? SLOTS_DEFAULT : 0;
     if (!options->kernel && !options->help && !options->version)
         return error_set(err, 0, "--kernel is required");
+    if (options->cpus_max && options->cpus_max < options->cpus)
+        return error_set(err, 0, "--cpus-max %u: less than --cpus %u", options->cpus_max, options->cpus);
     return 0;
 }
 

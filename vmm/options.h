@@ -19,7 +19,7 @@
 /* Strings point into argv. NULL: not given. Files are "fd:N" or a path (see files.h). */
 struct options {
     const char *id;
-    unsigned cpus;
+    unsigned cpus, cpus_max; /* cpus_max 0: not given */
     unsigned memory_mib;
     const char *kernel, *initrd, *cmdline;
     const char *kvm, *vsock, *shared, *console, *status, *log, *control;

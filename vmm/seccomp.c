@@ -19,7 +19,7 @@
 
 /* In the order of enum seccomp_role. */
 static const struct sock_fprog programs[] = {PROGRAM(filter_io), PROGRAM(filter_vcpu), PROGRAM(filter_fs),
-                                             PROGRAM(filter_net)};
+                                             PROGRAM(filter_net), PROGRAM(filter_nursery)};
 
 int seccomp_confine(enum seccomp_role role)
 {

@@ -6,10 +6,11 @@
 #define HUSK_VMM_SECCOMP_H
 
 enum seccomp_role {
-    SECCOMP_IO,   /* the main thread: event loop, devices */
-    SECCOMP_VCPU, /* KVM_RUN and register accesses */
-    SECCOMP_FS,   /* virtio-fs workers */
-    SECCOMP_NET,  /* network packets: io_threads.h */
+    SECCOMP_IO,      /* the main thread: event loop, devices */
+    SECCOMP_VCPU,    /* KVM_RUN and register accesses */
+    SECCOMP_FS,      /* virtio-fs workers */
+    SECCOMP_NET,     /* network packets: io_threads.h */
+    SECCOMP_NURSERY, /* the thread that makes later threads */
 };
 
 /* Confines the calling thread for good: any other system call kills the process and is logged by the kernel.

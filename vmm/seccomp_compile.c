@@ -4,6 +4,7 @@
  */
 #include "vmm/seccomp_rules.h"
 
+#include <errno.h>
 #include <linux/filter.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,7 @@ static int add_rules(scmp_filter_ctx filter, const struct seccomp_rule *rules, s
         const struct seccomp_rule *rule = &rules[i];
         struct scmp_arg_cmp compare = SCMP_CMP(rule->argument, SCMP_CMP_MASKED_EQ, rule->mask, rule->value);
         int rc = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, rule->call, rule->mask ? 1 : 0, &compare);
-        if (rc < 0) {
+        if (rc < 0 && rc != -EEXIST) {
             fprintf(stderr, "seccomp_compile: call %d (%s): %s\n", rule->call, rule->why, strerror(-rc));
             return -1;
         }
@@ -40,6 +41,18 @@ static int print_program(scmp_filter_ctx filter, const char *name)
     return failed ? -1 : 0;
 }
 
+static int add_children(scmp_filter_ctx filter, const char *const *children)
+{
+    for (; children && *children; children++) {
+        for (size_t i = 0; i < sizeof(seccomp_roles) / sizeof(seccomp_roles[0]); i++) {
+            const struct seccomp_role_rules *role = &seccomp_roles[i];
+            if (strcmp(role->name, *children) == 0 && add_rules(filter, role->rules, role->count) < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
 static int compile_role(const struct seccomp_role_rules *role)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -49,7 +62,7 @@ static int compile_role(const struct seccomp_role_rules *role)
     /* Optimisation 2: a binary search over call numbers. */
     if (seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 &&
         add_rules(filter, rules_common, sizeof(rules_common) / sizeof(rules_common[0])) == 0 &&
-        add_rules(filter, role->rules, role->count) == 0)
+        add_rules(filter, role->rules, role->count) == 0 && add_children(filter, role->children) == 0)
         rc = print_program(filter, role->name);
     seccomp_release(filter);
     return rc;

@@ -174,18 +174,35 @@ static const struct seccomp_rule rules_net[] = {
     CALL(writev, "packets to a tap"),
 };
 
+/* Making threads of other roles: what these may do is allowed here too, since they inherit the filter. */
+static const struct seccomp_rule rules_nursery[] = {
+    CALL(clone3, "a thread"),
+    CALL(clone, "a thread, where the C library uses the older call"),
+    CALL(set_robust_list, "C library, in the new thread"),
+    CALL(rseq, "C library, in the new thread"),
+    CALL_IF(prctl, 0, 0xffffffff, PR_SET_NAME, "the new thread's name"),
+    CALL(seccomp, "the new thread's own filter"),
+    IOCTL(KVM_CREATE_VCPU, "a further vCPU"),
+    IOCTL(KVM_SET_CPUID2, "a further vCPU"),
+    IOCTL(KVM_SET_MSRS, "a further vCPU"),
+    CALL(close, "a vCPU that could not be made"),
+};
+
 struct seccomp_role_rules {
     const char *name;
     const struct seccomp_rule *rules;
     size_t count;
+    const char *const *children; /* roles whose calls it has too; NULL-terminated, or NULL */
 };
 
-#define ROLE(name)                                                                                           \
+#define ROLE(name, children)                                                                                 \
     {                                                                                                        \
-#name, rules_##name, sizeof(rules_##name) / sizeof(rules_##name[0])                                  \
+#name, rules_##name, sizeof(rules_##name) / sizeof(rules_##name[0]), children                        \
     }
 
 /* In the order of enum seccomp_role. */
-static const struct seccomp_role_rules seccomp_roles[] = {ROLE(io), ROLE(vcpu), ROLE(fs), ROLE(net)};
+static const char *const nursery_children[] = {"vcpu", NULL};
+static const struct seccomp_role_rules seccomp_roles[] = {ROLE(io, NULL), ROLE(vcpu, NULL), ROLE(fs, NULL),
+                                                          ROLE(net, NULL), ROLE(nursery, nursery_children)};
 
 #endif

@@ -73,20 +73,32 @@ static int thread_start(void *arg, unsigned index)
     return 0;
 }
 
-static struct machine *machine_make(struct loop *loop, unsigned cpus)
+static int nursery_start(void)
+{
+    return 0;
+}
+
+static struct machine *machine_make_growing(struct loop *loop, unsigned cpus, unsigned cpus_max)
 {
     struct error err;
     struct machine_config config = {.kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC),
                                     .cpus = cpus,
+                                    .cpus_max = cpus_max,
                                     .memory = {.bytes = MEMORY_BYTES},
                                     .console_fd = -1,
-                                    .vcpu_thread_start = thread_start};
+                                    .vcpu_thread_start = thread_start,
+                                    .nursery_start = nursery_start};
     struct machine *machine = machine_new(&config, loop, &err);
     if (!machine)
         fail_msg("%s", err.text);
     if (machine_add_virtio(machine, virtio_rng_new(loop), &err) < 0)
         fail_msg("%s", err.text);
     return machine;
+}
+
+static struct machine *machine_make(struct loop *loop, unsigned cpus)
+{
+    return machine_make_growing(loop, cpus, 0);
 }
 
 static uint64_t counter(const struct machine *machine)
@@ -122,10 +134,9 @@ static void pause_now(struct machine *machine)
     }
 }
 
-static struct machine *start_counting(struct loop *loop, unsigned cpus)
+static struct machine *start_counting_in(struct machine *machine)
 {
     struct error err;
-    struct machine *machine = machine_make(loop, cpus);
     int kernel = kernel_new();
     struct machine_boot boot = {.kernel_fd = kernel, .initrd_fd = -1};
     if (machine_load(machine, &boot, &err) < 0 || machine_start(machine, &err) < 0)
@@ -134,6 +145,11 @@ static struct machine *start_counting(struct loop *loop, unsigned cpus)
     machine_resume(machine);
     wait_beyond(machine, 1000);
     return machine;
+}
+
+static struct machine *start_counting(struct loop *loop, unsigned cpus)
+{
+    return start_counting_in(machine_make(loop, cpus));
 }
 
 static void a_paused_machine_stands_still_and_goes_on(void **state)
@@ -219,6 +235,52 @@ static void a_machine_built_otherwise_refuses_the_state(void **state)
     loop_free(loop);
 }
 
+static void vcpus_are_made_when_asked_for(void **state)
+{
+    const void *bytes;
+    size_t length;
+    struct error err;
+    (void)state;
+    struct loop *loop = loop_new();
+    struct machine *machine = start_counting_in(machine_make_growing(loop, 1, 4));
+    assert_int_equal(machine_get_cpus(machine), 1);
+    assert_int_equal(machine_set_cpus(machine, 3, &err), 0);
+    assert_int_equal(machine_get_cpus(machine), 3);
+    assert_int_equal(machine_set_cpus(machine, 2, &err), 0); /* never fewer */
+    assert_int_equal(machine_get_cpus(machine), 3);
+    assert_int_equal(machine_set_cpus(machine, 5, &err), -1);
+    assert_int_equal(err.code, ERANGE);
+    assert_int_equal(machine_set_cpus(machine, 0, &err), -1);
+    wait_beyond(machine, counter(machine) + 1000);
+
+    pause_now(machine);
+    assert_int_equal(machine_set_cpus(machine, 4, &err), -1);
+    assert_int_equal(err.code, EBUSY);
+    struct snapshot_writer *writer = snapshot_writer_new();
+    assert_int_equal(machine_save(machine, writer), 0);
+    assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
+    struct machine *copy = machine_make_growing(loop, 1, 4), *other = machine_make(loop, 3);
+    struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
+    assert_int_equal(machine_restore(other, reader), -EINVAL); /* its guest was told of 3 */
+    memcpy(copy->memory.base, machine->memory.base, MEMORY_BYTES);
+    assert_int_equal(machine_restore(copy, reader), 0);
+    assert_int_equal(machine_get_cpus(copy), 3);
+    uint64_t saved_at = counter(machine);
+    if (machine_start(copy, &err) < 0)
+        fail_msg("%s", err.text);
+    machine_resume(copy);
+    wait_beyond(copy, saved_at + 1000);
+    assert_int_equal(machine_set_cpus(copy, 4, &err), 0);
+    wait_beyond(copy, counter(copy) + 1000);
+
+    snapshot_reader_free(reader);
+    snapshot_writer_free(writer);
+    machine_free(other);
+    machine_free(copy);
+    machine_free(machine);
+    loop_free(loop);
+}
+
 static void an_end_during_a_pause_wins(void **state)
 {
     struct status status;
@@ -248,6 +310,7 @@ int main(void)
         cmocka_unit_test(a_saved_machine_goes_on_in_another),
         cmocka_unit_test(a_machine_built_otherwise_refuses_the_state),
         cmocka_unit_test(an_end_during_a_pause_wins),
+        cmocka_unit_test(vcpus_are_made_when_asked_for),
     };
     if (access("/dev/kvm", R_OK | W_OK) < 0) {
         fprintf(stderr, "skipped: needs /dev/kvm\n");
