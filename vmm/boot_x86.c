@@ -86,13 +86,13 @@ static void write_entry_tables(const struct guest_memory *memory)
 /* The e820 map: conventional memory, low RAM from 1 MiB, high RAM. What lies between 0x9fc00 and 1 MiB is in
  * no entry although there is RAM behind it: the vmgenid page is there (drivers/virt/vmgenid.c maps it
  * itself). */
-static void write_e820(struct boot_params *params, const struct guest_memory *memory)
+static void write_e820(struct boot_params *params, const struct guest_memory *memory, unsigned regions)
 {
     uint8_t n = 0;
     params->e820_table[n++] = (struct boot_e820_entry){0, LAYOUT_CONVENTIONAL_END, E820_RAM};
     params->e820_table[n++] =
         (struct boot_e820_entry){LAYOUT_KERNEL_MIN, memory->region[0].size - LAYOUT_KERNEL_MIN, E820_RAM};
-    for (unsigned i = 1; i < memory->regions; i++)
+    for (unsigned i = 1; i < regions; i++)
         params->e820_table[n++] =
             (struct boot_e820_entry){memory->region[i].gpa, memory->region[i].size, E820_RAM};
     params->e820_entries = n;
@@ -159,7 +159,7 @@ int boot_structures_write(const struct guest_memory *memory, const struct boot_c
                 .ramdisk_image = (uint32_t)config->initrd.gpa,
                 .ramdisk_size = (uint32_t)config->initrd.bytes},
     };
-    write_e820(params, memory);
+    write_e820(params, memory, config->regions ? config->regions : memory->regions);
     return write_setup_data(memory, config, params, err);
 }
 

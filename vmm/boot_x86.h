@@ -24,6 +24,7 @@ struct boot_config {
     struct boot_initrd initrd;
     const void *device_tree; /* flattened */
     size_t device_tree_bytes;
+    unsigned regions; /* so many of the memory's first ones are RAM at boot; 0: all */
 };
 
 /* Writes all boot structures. 0, or -1 with err (a command line or tree too long, no entropy). */

@@ -29,6 +29,11 @@
 #define LAYOUT_LOW_RAM_MAX 0xc0000000u
 #define LAYOUT_HIGH_RAM    0x100000000ull
 
+/* Memory plugged later begins at a multiple of what Linux takes as one block of memory at most, and is a
+ * multiple of what it takes at least: the guest cannot use parts of a block. */
+#define LAYOUT_PLUGGABLE_ALIGN (2ull << 30)
+#define LAYOUT_PLUGGABLE_GRAIN (128ull << 20)
+
 #define LAYOUT_VIRTIO        0xd0000000u
 #define LAYOUT_VIRTIO_STRIDE 0x1000u
 #define LAYOUT_PVPANIC       0xd0100000u

@@ -236,9 +236,9 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     return machine;
 }
 
-const struct guest_memory *machine_get_memory(const struct machine *machine)
+const struct memory *machine_get_memory(const struct machine *machine)
 {
-    return &machine->memory.map;
+    return &machine->memory;
 }
 
 /* What the kernel is told besides: `more` is the caller's, or NULL. */
@@ -248,6 +248,9 @@ static int cmdline_make(const struct machine *machine, const char *more, char *c
     size_t used = (size_t)snprintf(cmdline, size, "%s", CMDLINE_DEFAULT);
     if (machine->cpus < machine->cpus_max) /* the rest come when the agent asks for them */
         used += (size_t)snprintf(cmdline + used, size - used, " maxcpus=%u", machine->cpus);
+    /* What is plugged is kept movable as far as that is sane, so that it can be unplugged again. */
+    if (machine->memory.pluggable_bytes > 0)
+        used += (size_t)snprintf(cmdline + used, size - used, " memory_hotplug.online_policy=auto-movable");
     if (more && strlen(more) >= size - used - 1)
         return error_set(err, 0, "--cmdline: longer than %zu bytes", size - used - 2);
     if (more)
@@ -258,7 +261,7 @@ static int cmdline_make(const struct machine *machine, const char *more, char *c
 int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err)
 {
     struct elf_kernel kernel;
-    struct boot_config config = {.cmdline = NULL};
+    struct boot_config config = {.regions = machine->memory.boot_regions};
     const struct guest_memory *memory = &machine->memory.map;
     if (elf_kernel_load(boot->kernel_fd, memory, boot->map_kernel, &kernel, err) < 0)
         return -1;

@@ -40,8 +40,8 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
 /* Stops vCPUs that run, frees devices and the VM. NULL is fine. */
 void machine_free(struct machine *machine);
 
-/* The guest's RAM, for devices that need all of it. The machine's. */
-const struct guest_memory *machine_get_memory(const struct machine *machine);
+/* The guest's memory, for devices that need all of it. The machine's. */
+const struct memory *machine_get_memory(const struct machine *machine);
 
 /* Attaches the device to the next virtio-mmio slot; it is the machine's from here on, also on failure. Before
  * machine_load. 0, or -1 with err. */

@@ -90,6 +90,7 @@ static int save_machine(const struct machine *machine, struct snapshot_writer *w
     for (unsigned i = 0; i < machine->slots; i++)
         snapshot_put_u32(writer, slot_device_id(&machine->slot[i]));
     snapshot_put_u64(writer, machine->memory.bytes);
+    snapshot_put_u64(writer, machine->memory.pluggable_bytes);
     snapshot_put_u64(writer, clock.clock);
     snapshot_section_end(writer);
     return 0;
@@ -129,12 +130,13 @@ static int restore_machine(struct machine *machine, struct snapshot_reader *read
     if (!same)
         return snapshot_reader_error(reader) ? -EPROTO : -EINVAL;
     uint64_t memory_bytes = snapshot_get_u64(reader);
+    uint64_t pluggable_bytes = snapshot_get_u64(reader);
     struct kvm_clock_data clock = {.clock = snapshot_get_u64(reader)};
     rc = snapshot_section_finish(reader);
     if (rc < 0)
         return rc;
     if (cpus < machine->cpus || cpus > machine->cpus_max || cpus_max != machine->cpus_max ||
-        memory_bytes != machine->memory.bytes)
+        memory_bytes != machine->memory.bytes || pluggable_bytes != machine->memory.pluggable_bytes)
         return -EINVAL;
     struct error err; /* vCPUs that came while it ran */
     if (machine_make_vcpus(machine, cpus, &err) < 0)

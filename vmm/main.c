@@ -17,6 +17,7 @@
 #include "vmm/seccomp.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/console.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
@@ -55,8 +56,8 @@ struct vmm {
     struct loop *loop;
     struct watch signals;
     struct machine *machine;
-    struct virtio_device *fs;
-    struct io_threads *net_threads; /* NULL: no network device is there, and none can come */
+    struct virtio_device *fs, *mem, *balloon; /* mem, balloon: NULL when there is none */
+    struct io_threads *net_threads;           /* NULL: no network device is there, and none can come */
     struct control_target control_target;
 };
 
@@ -117,6 +118,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
                                     .cpus = options->cpus,
                                     .cpus_max = options->cpus_max,
                                     .memory = {.bytes = options->memory_mib * MIB,
+                                               .bytes_max = options->memory_max_mib * MIB,
                                                .hugepages = options->hugepages,
                                                .prefault = options->prefault,
                                                .transparent_huge = !options->small_pages},
@@ -185,6 +187,7 @@ static int add_nets(struct vmm *vmm, struct error *err)
 static int add_devices(struct vmm *vmm, struct error *err)
 {
     struct loop *loop = vmm->loop;
+    const struct memory *memory = machine_get_memory(vmm->machine);
     struct virtio_device *console = virtio_console_new(loop, vmm->files.console, CONSOLE_LIMIT_BYTES);
     if (add_device(vmm, "console", console, err) < 0)
         return -1;
@@ -201,10 +204,20 @@ static int add_devices(struct vmm *vmm, struct error *err)
         return -1;
     if (add_nets(vmm, err) < 0)
         return -1;
+    if (memory->pluggable_bytes > 0) {
+        struct virtio_mem_options mem = {.memory = &memory->map,
+                                         .region = memory->pluggable_gpa,
+                                         .region_bytes = memory->pluggable_bytes,
+                                         .bytes_max = memory->pluggable_max};
+        vmm->mem = virtio_mem_new(loop, &mem);
+        if (add_device(vmm, "mem", vmm->mem, err) < 0)
+            return -1;
+    }
     /* Huge pages come from a pool of their own, which nothing is gained for by giving single ones back. */
     if (vmm->options.no_balloon || vmm->options.hugepages)
         return 0;
-    return add_device(vmm, "balloon", virtio_balloon_new(loop, machine_get_memory(vmm->machine)), err);
+    vmm->balloon = virtio_balloon_new(loop, &memory->map);
+    return add_device(vmm, "balloon", vmm->balloon, err);
 }
 
 /* Step 6 */

@@ -32,6 +32,12 @@ static uint8_t *map_aligned(uint64_t bytes)
     return got + head;
 }
 
+/* A kernel without transparent huge pages says EINVAL: small pages serve as well. */
+static int advise(uint8_t *base, uint64_t bytes, int advice)
+{
+    return madvise(base, bytes, advice) < 0 && errno != EINVAL ? -errno : 0;
+}
+
 /* Without MAP_NORESERVE: the pool's pages are set aside now, and a pool too small fails here, not as SIGBUS
  * later. */
 static uint8_t *map_hugetlb(uint64_t bytes)
@@ -57,14 +63,40 @@ static int memory_map(struct memory *memory, const struct memory_options *option
     memory->base = map_aligned(options->bytes);
     if (!memory->base)
         return error_set(err, errno, "memory: reserve %llu MiB", mib);
-    /* A kernel without transparent huge pages says EINVAL: small pages serve as well. */
-    if (madvise(memory->base, options->bytes, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
-        return error_set(err, errno, "memory: madvise");
-    if (options->transparent_huge &&
-        madvise(memory->base + SPARSE_BYTES, options->bytes - SPARSE_BYTES, MADV_HUGEPAGE) < 0 &&
-        errno != EINVAL)
-        return error_set(err, errno, "memory: madvise");
-    return 0;
+    int rc = advise(memory->base, options->bytes, MADV_NOHUGEPAGE);
+    if (rc == 0 && options->transparent_huge)
+        rc = advise(memory->base + SPARSE_BYTES, options->bytes - SPARSE_BYTES, MADV_HUGEPAGE);
+    return rc < 0 ? error_set(err, -rc, "memory: madvise") : 0;
+}
+
+/* The region that virtio-mem plugs from, above all RAM. */
+static int pluggable_map(struct memory *memory, const struct memory_options *options, struct error *err)
+{
+    if (options->bytes_max <= options->bytes)
+        return 0;
+    uint64_t bytes = options->bytes_max - options->bytes;
+    if (options->hugepages)
+        return error_set(err, 0, "memory: more of it later: not with huge pages of the pool");
+    uint64_t end = LAYOUT_HIGH_RAM;
+    if (options->bytes > LAYOUT_LOW_RAM_MAX)
+        end += options->bytes - LAYOUT_LOW_RAM_MAX;
+    memory->pluggable_max = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    memory->pluggable_bytes =
+        (memory->pluggable_max + LAYOUT_PLUGGABLE_GRAIN - 1) & ~(LAYOUT_PLUGGABLE_GRAIN - 1);
+    memory->pluggable_gpa = (end + LAYOUT_PLUGGABLE_ALIGN - 1) & ~(LAYOUT_PLUGGABLE_ALIGN - 1);
+    memory->pluggable = map_aligned(memory->pluggable_bytes);
+    if (!memory->pluggable)
+        return error_set(err, errno, "memory: reserve %llu MiB for later", (unsigned long long)(bytes / MIB));
+    int rc = advise(memory->pluggable, memory->pluggable_bytes,
+                    options->transparent_huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    if (rc == 0 && madvise(memory->pluggable, memory->pluggable_bytes, MADV_DONTDUMP) < 0)
+        rc = -errno;
+    if (rc == 0)
+        rc =
+            guest_memory_add(&memory->map, memory->pluggable_gpa, memory->pluggable_bytes, memory->pluggable);
+    return rc < 0
+               ? error_set(err, -rc, "memory: lay out %llu MiB for later", (unsigned long long)(bytes / MIB))
+               : 0;
 }
 
 int memory_init(struct memory *memory, const struct memory_options *options, struct error *err)
@@ -79,6 +111,11 @@ int memory_init(struct memory *memory, const struct memory_options *options, str
     if (rc < 0 || madvise(memory->base, options->bytes, MADV_DONTDUMP) < 0) {
         error_set(err, rc < 0 ? -rc : errno, "memory: lay out %llu MiB",
                   (unsigned long long)(options->bytes / MIB));
+        memory_fini(memory);
+        return -1;
+    }
+    memory->boot_regions = memory->map.regions;
+    if (pluggable_map(memory, options, err) < 0) {
         memory_fini(memory);
         return -1;
     }
@@ -111,5 +148,7 @@ void memory_fini(struct memory *memory)
 {
     if (memory->base)
         munmap(memory->base, memory->bytes);
+    if (memory->pluggable)
+        munmap(memory->pluggable, memory->pluggable_bytes);
     *memory = (struct memory){.base = NULL};
 }

@@ -77,6 +77,11 @@ static int set_memory(struct options *options, const char *value)
     return set_number(&options->memory_mib, value, LAYOUT_MEMORY_MIN_MIB, LAYOUT_MEMORY_MAX_MIB);
 }
 
+static int set_memory_max(struct options *options, const char *value)
+{
+    return set_number(&options->memory_max_mib, value, LAYOUT_MEMORY_MIN_MIB, LAYOUT_MEMORY_MAX_MIB);
+}
+
 static int set_kernel(struct options *options, const char *value)
 {
     return set_text(&options->kernel, value);
@@ -240,6 +245,8 @@ static const struct option table[] = {
     {"cpus-max", "N", "a number from 1 to 32", "vCPUs that the guest may be given later (as --cpus)",
      set_cpus_max},
     {"memory", "MIB", "a number from 64 to 524288", "guest memory in MiB (256)", set_memory},
+    {"memory-max", "MIB", "a number from 64 to 524288",
+     "memory that the guest may be given later, in all (as --memory)", set_memory_max},
     {"kernel", "FILE", "a file", "guest kernel, an ELF vmlinux (required)", set_kernel},
     {"initrd", "FILE", "a file", "initial file system", set_initrd},
     {"cmdline", "TEXT", "text", "appended to the kernel's command line", set_cmdline},
@@ -331,6 +338,9 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
         return error_set(err, 0, "--kernel is required");
     if (options->cpus_max && options->cpus_max < options->cpus)
         return error_set(err, 0, "--cpus-max %u: less than --cpus %u", options->cpus_max, options->cpus);
+    if (options->memory_max_mib && options->memory_max_mib < options->memory_mib)
+        return error_set(err, 0, "--memory-max %u: less than --memory %u", options->memory_max_mib,
+                         options->memory_mib);
     return 0;
 }
 

@@ -19,8 +19,8 @@
 /* Strings point into argv. NULL: not given. Files are "fd:N" or a path (see files.h). */
 struct options {
     const char *id;
-    unsigned cpus, cpus_max; /* cpus_max 0: not given */
-    unsigned memory_mib;
+    unsigned cpus, cpus_max;             /* cpus_max 0: not given */
+    unsigned memory_mib, memory_max_mib; /* memory_max_mib 0: not given */
     const char *kernel, *initrd, *cmdline;
     const char *kvm, *vsock, *shared, *console, *status, *log, *control;
     const char *cpu_mask;
