@@ -3,6 +3,7 @@
  */
 #include "agent/container.h"
 
+#include "agent/cgroup_delegate.h"
 #include "agent/freezer.h"
 #include "agent/oom.h"
 #include "agent/spec_fields.h"
@@ -11,9 +12,12 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #define PROCESSES_MAX 4096 /* of one container, made by the host */
@@ -60,10 +64,30 @@ static void container_cgroup_changed(struct watch *watch, uint32_t events)
     container_check_end(container);
 }
 
+/* The user that the container's cgroup is given to: the one that runs its process, if config.json mounts the
+ * cgroup filesystem, writable and in a cgroup namespace of the container's own (config-linux.md "Cgroup
+ * ownership"). -1: it stays the agent's. */
+static int64_t container_cgroup_owner(const struct spec *spec)
+{
+    const struct spec_id_maps *maps = &spec->id_maps;
+    if (!(spec->namespaces & CLONE_NEWCGROUP))
+        return -1;
+    for (size_t i = 0; i < spec->mount_count; i++) {
+        const struct spec_mount *mount = &spec->mounts[i];
+        uint64_t set = mount->attributes.set | mount->attributes.recursive_set;
+        if (strncmp(mount->type, "cgroup", 6) == 0 && !(set & MOUNT_ATTR_RDONLY))
+            return spec_id_outside(maps->uids, maps->uid_count, spec->process.uid);
+    }
+    return -1;
+}
+
 static int container_make_cgroup(struct container *container, struct error *err)
 {
     if (cgroup_init(&container->cgroup, container->id, err) ||
         cgroup_apply(&container->cgroup, &container->spec->resources, err))
+        return -1;
+    int64_t owner = container_cgroup_owner(container->spec);
+    if (owner > 0 && cgroup_delegate(container->cgroup.fd, (uid_t)owner, err))
         return -1;
     container->cgroup_events.fd = cgroup_open_events(&container->cgroup);
     int failed = container->cgroup_events.fd < 0
@@ -102,20 +126,85 @@ static const char **mount_sources_parse(const struct spec *spec, const json_t *p
     return sources;
 }
 
-static int container_make_init(struct container *container, struct request *request, struct error *err)
+static int id_maps_copy(struct spec_id_map **to, size_t *to_count, const struct spec_id_map *from,
+                        size_t count)
 {
-    struct launch launch = {.spec = container->spec, .cgroup_fd = container->cgroup.fd, .init_pidfd = -1};
+    struct spec_id_map *copy = calloc(count + 1, sizeof(*copy));
+    if (!copy)
+        return -1;
+    if (count)
+        memcpy(copy, from, count * sizeof(*copy));
+    free(*to);
+    *to = copy;
+    *to_count = count;
+    return 0;
+}
+
+/* The container that has the namespace of spec->joins[index], from {"<index in linux.namespaces>": container
+ * ID}.
+ */
+static struct container *join_find(const struct container *container, const json_t *map,
+                                   const struct spec_join *join, struct error *err)
+{
+    char key[24];
+    snprintf(key, sizeof(key), "%zu", join->index);
+    const char *id = json_string_value(json_object_get(map, key));
+    struct container *other = id ? sandbox_find(container->sandbox, id) : NULL;
+    if (!id)
+        error_set(err, 0, "linux.namespaces[%zu].path: a %s namespace of another kernel can't be joined",
+                  join->index, join->name);
+    else if (!other || other == container || !other->init || other->init->pidfd < 0 ||
+             (other->init->state != PROCESS_CREATED && other->init->state != PROCESS_RUNNING))
+        error_set(err, ESRCH, "linux.namespaces[%zu].path: container %.*s", join->index, CONTAINER_ID_MAX,
+                  id);
+    else
+        return other;
+    return NULL;
+}
+
+/* Finds the inits whose namespaces are joined. A joined user namespace has the mappings of its own container,
+ * whatever config.json says. */
+static int container_resolve_joins(struct container *container, int join_pidfds[SPEC_NAMESPACES],
+                                   struct error *err)
+{
+    struct spec *spec = container->spec;
+    json_t *map = NULL;
+    if (json_get_object(container->params, "", "namespaces", &map, err) < 0)
+        return -1;
+    for (size_t i = 0; i < spec->join_count; i++) {
+        const struct container *other = join_find(container, map, &spec->joins[i], err);
+        if (!other)
+            return -1;
+        join_pidfds[i] = other->init->pidfd;
+        const struct spec_id_maps *maps = &other->spec->id_maps;
+        if (spec->joins[i].type == CLONE_NEWUSER &&
+            (id_maps_copy(&spec->id_maps.uids, &spec->id_maps.uid_count, maps->uids, maps->uid_count) ||
+             id_maps_copy(&spec->id_maps.gids, &spec->id_maps.gid_count, maps->gids, maps->gid_count)))
+            return error_set(err, ENOMEM, "linux.namespaces");
+        if (spec->joins[i].type == CLONE_NEWUSER && !maps->uid_count)
+            return error_set(err, 0, "linux.namespaces[%zu].path: container %s has no user namespace",
+                             spec->joins[i].index, other->id);
+    }
+    return 0;
+}
+
+static int container_make_init(struct container *container, struct launch *launch, struct request *request,
+                               struct error *err)
+{
     struct process_wish wish;
-    if (json_require(json_get_string(container->params, "", "root", &launch.root, err), "", "root", err) <
+    if (json_require(json_get_string(container->params, "", "root", &launch->root, err), "", "root", err) <
             0 ||
         process_wish_parse(&wish, container->params, container->spec->process.terminal, err))
         return -1;
     cleanup_free const char **sources = mount_sources_parse(container->spec, container->params, err);
     if (!sources)
         return -1;
-    launch.mount_sources = sources;
+    launch->spec = container->spec;
+    launch->cgroup_fd = container->cgroup.fd;
+    launch->cgroup_name = container->cgroup.name;
+    launch->mount_sources = sources;
     container->init =
-        process_new(container, PROCESS_INIT, &container->spec->process, &wish, &launch, request, err);
+        process_new(container, PROCESS_INIT, &container->spec->process, &wish, launch, request, err);
     if (!container->init)
         return -1;
     LIST_INSERT_HEAD(&container->processes, container->init, link);
@@ -160,9 +249,10 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
     struct container *container = container_new(sandbox, id, params, err);
     if (!container)
         return -1;
+    struct launch launch = {.init_pidfd = -1};
     container->spec = spec_new(config, err);
-    if (!container->spec || container_make_cgroup(container, err) ||
-        container_make_init(container, request, err)) {
+    if (!container->spec || container_resolve_joins(container, launch.join_pidfds, err) ||
+        container_make_cgroup(container, err) || container_make_init(container, &launch, request, err)) {
         container_free(container);
         return -1;
     }

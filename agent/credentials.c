@@ -44,17 +44,17 @@ static int set_scheduler(const struct spec_process *process)
 }
 
 /* The agent has many files open and a limit of its own, which is nothing for others to inherit. */
-static int limit_files(void)
+static int limit_files(pid_t pid)
 {
     struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+    if (prlimit(pid, RLIMIT_NOFILE, NULL, &files) < 0)
         return -1;
     files.rlim_max = files.rlim_max < NOFILE_HARD ? files.rlim_max : NOFILE_HARD;
     files.rlim_cur = files.rlim_max < NOFILE_SOFT ? files.rlim_max : NOFILE_SOFT;
-    return setrlimit(RLIMIT_NOFILE, &files);
+    return prlimit(pid, RLIMIT_NOFILE, &files, NULL);
 }
 
-int credentials_set_limits(const struct spec_process *process, struct error *err)
+int credentials_prepare(const struct spec_process *process, struct error *err)
 {
     int failed;
     if (process->oom_score_adj_given && (failed = set_oom_score_adj(process->oom_score_adj)) != 0)
@@ -63,11 +63,16 @@ int credentials_set_limits(const struct spec_process *process, struct error *err
         return error_set(err, -failed, "process.scheduler");
     if (process->io_priority >= 0 && syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, process->io_priority) < 0)
         return error_set(err, errno, "process.ioPriority");
-    if (!process->rlimits[RLIMIT_NOFILE].given && limit_files() < 0)
+    return 0;
+}
+
+int credentials_limit(pid_t pid, const struct spec_process *process, struct error *err)
+{
+    if (!process->rlimits[RLIMIT_NOFILE].given && limit_files(pid) < 0)
         return error_set(err, errno, "limit of open files");
     for (int resource = 0; resource < SPEC_RLIMITS; resource++) {
         const struct spec_rlimit *rlimit = &process->rlimits[resource];
-        if (rlimit->given && setrlimit((__rlimit_resource_t)resource, &rlimit->limit) < 0)
+        if (rlimit->given && prlimit(pid, (__rlimit_resource_t)resource, &rlimit->limit, NULL) < 0)
             return error_set(err, errno, "process.rlimits: %s", spec_rlimit_name(resource));
     }
     return 0;

@@ -1,11 +1,13 @@
 /*
- * From fork to exec: see launch.h. The child starts as a copy of the agent, with all its rights and fds, and
- * walks down: out of the agent's fds and session, into its namespaces and root, to its user, its capabilities
- * and at last its program. The order of the steps is the security of it; each says what it relies on.
+ * From fork to exec: see launch.h. Stage 1 starts as a copy of the agent, with all its rights and fds, and
+ * leaves those that are the agent's. The process, its child, walks down: into its namespaces and root, to its
+ * user, its capabilities and at last its program. The order of the steps is the security of it; each says
+ * what it relies on.
  */
 #include "agent/launch.h"
 
 #include "agent/credentials.h"
+#include "agent/devices.h"
 #include "agent/namespaces.h"
 #include "agent/program.h"
 #include "agent/resolve.h"
@@ -13,8 +15,9 @@
 #include "agent/seccomp.h"
 #include "agent/sync.h"
 #include "agent/terminal.h"
+#include "agent/trees.h"
+#include "agent/user_namespace.h"
 #include "common/fd.h"
-#include "common/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,19 +32,27 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Where the child keeps the fds it needs besides 0, 1 and 2; every other fd of the agent is closed. */
-enum { CHILD_SYNC_FD = 3, CHILD_INIT_PIDFD = 4, CHILD_FDS };
+/* Where stage 1 keeps the fds it needs besides 0, 1 and 2; every other fd of the agent is closed. */
+enum {
+    CHILD_SYNC_FD = 3,
+    CHILD_INIT_PIDFD,
+    CHILD_JOIN_PIDFD,
+    CHILD_FDS = CHILD_JOIN_PIDFD + SPEC_NAMESPACES
+};
 
 static bool launch_is_init(const struct launch *launch)
 {
     return launch->init_pidfd < 0;
 }
 
-/* Step 1: nothing of the agent stays with the child but its memory, which exec replaces. */
-static int step_leave_agent(const struct launch *launch, struct error *err)
+/* Stage 1, step 1: nothing of the agent stays with the child but its memory, which exec replaces. */
+static int stage_leave_agent(const struct launch *launch, struct error *err)
 {
     int wanted[CHILD_FDS] = {launch->stdio[0], launch->stdio[1], launch->stdio[2], launch->sync_fd,
                              launch->init_pidfd};
+    for (size_t i = 0; i < SPEC_NAMESPACES; i++)
+        wanted[CHILD_JOIN_PIDFD + i] =
+            launch_is_init(launch) && i < launch->spec->join_count ? launch->join_pidfds[i] : -1;
     /* First out of the way of each other, then to their places. */
     for (int i = 0; i < CHILD_FDS; i++) {
         if (wanted[i] >= 0 && (wanted[i] = fcntl(wanted[i], F_DUPFD_CLOEXEC, CHILD_FDS)) < 0)
@@ -51,14 +62,15 @@ static int step_leave_agent(const struct launch *launch, struct error *err)
         int flags = i <= STDERR_FILENO ? 0 : O_CLOEXEC;
         if (wanted[i] >= 0 && dup3(wanted[i], i, flags) < 0)
             return error_set(err, errno, "fds");
+        if (wanted[i] < 0 && i > STDERR_FILENO)
+            close(i);
     }
-    if (close_range(launch_is_init(launch) ? CHILD_INIT_PIDFD : CHILD_FDS, ~0u, 0) < 0)
+    if (close_range(CHILD_FDS, ~0u, 0) < 0)
         return error_set(err, errno, "close the agent's fds");
 
     /* Other processes of the container may not look into this copy of the agent. exec sets it back. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setsid() < 0)
-        return error_set(err, errno, "session");
-    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL); /* no keyrings in the kernel: none to share */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return error_set(err, errno, "dumpable");
     struct sigaction action = {.sa_handler = SIG_DFL};
     for (int signal = 1; signal < NSIG; signal++)
         sigaction(signal, &action, NULL);
@@ -66,6 +78,81 @@ static int step_leave_agent(const struct launch *launch, struct error *err)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     return 0;
+}
+
+/* Without a terminal the output pipes belong to the agent's root; the user may open them anew by /dev/stdout,
+ * as programs that log there do. */
+static int stage_give_streams(const struct launch *launch, struct error *err)
+{
+    const struct spec_id_maps *maps = &launch->spec->id_maps;
+    int64_t owner = spec_id_outside(maps->uids, maps->uid_count, launch->process->uid);
+    for (int fd = 0; fd < 3 && !launch->terminal && owner > 0; fd++) {
+        if (fchown(fd, (uid_t)owner, (gid_t)-1) < 0)
+            return error_set(err, errno, "owner of the streams");
+    }
+    return 0;
+}
+
+/* Stage 1, step 2 of an init: the trees, and every namespace that is not made by the fork. Those of other
+ * containers first, while there is right over all of them; the user namespace then takes that right away, and
+ * owns what is new. */
+static int stage_prepare_init(struct launch *launch, struct trees *trees, struct error *err)
+{
+    const struct spec *spec = launch->spec;
+    if (spec_own_namespaces(spec) & CLONE_NEWUSER) {
+        launch->user_fd = user_namespace_new(&spec->id_maps, err);
+        if (launch->user_fd < 0)
+            return error_wrap(err, "linux");
+    }
+    if (trees_prepare(launch, trees, err) || namespaces_prepare(spec, err))
+        return -1;
+    int joined_user = -1;
+    for (size_t i = 0; i < spec->join_count; i++) {
+        if (spec->joins[i].type == CLONE_NEWUSER)
+            joined_user = CHILD_JOIN_PIDFD + (int)i;
+        else if (setns(CHILD_JOIN_PIDFD + (int)i, (int)spec->joins[i].type) < 0)
+            return error_set(err, errno, "linux.namespaces[%zu]: join the %s namespace", spec->joins[i].index,
+                             spec->joins[i].name);
+    }
+    int user_fd = joined_user >= 0 ? joined_user : launch->user_fd;
+    if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) < 0)
+        return error_set(err, errno, "enter the user namespace");
+    return namespaces_make_time(spec, err);
+}
+
+/* Stage 1, step 2 of a further process: into what its container's init has. */
+static int stage_join_init(const struct launch *launch, struct error *err)
+{
+    if (setns(CHILD_INIT_PIDFD, (int)spec_own_namespaces(launch->spec)) < 0)
+        return error_set(err, errno, "join the container's namespaces");
+    return 0;
+}
+
+/* Inside a user namespace the container's root is who owns its files; the agent's root is nobody there. */
+static int step_become_root(const struct launch *launch, struct error *err)
+{
+    const struct spec_id_maps *maps = &launch->spec->id_maps;
+    if (!(spec_own_namespaces(launch->spec) & CLONE_NEWUSER))
+        return 0;
+    if (syscall(SYS_setgroups, 0, NULL) < 0)
+        return error_set(err, errno, "groups in the user namespace");
+    if (spec_id_outside(maps->gids, maps->gid_count, 0) >= 0 && syscall(SYS_setresgid, 0, 0, 0) < 0)
+        return error_set(err, errno, "group of the user namespace's root");
+    if (spec_id_outside(maps->uids, maps->uid_count, 0) >= 0 && syscall(SYS_setresuid, 0, 0, 0) < 0)
+        return error_set(err, errno, "the user namespace's root");
+    return 0;
+}
+
+/* Step 1: the agent knows of this process, which becomes the leader of a session. */
+static int step_begin(const struct launch *launch, struct error *err)
+{
+    int failed = sync_wait(CHILD_SYNC_FD, SYNC_GO);
+    if (failed)
+        return error_set(err, -failed, "wait for the agent");
+    if (setsid() < 0)
+        return error_set(err, errno, "session");
+    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL); /* no keyrings in the kernel: none to share */
+    return step_become_root(launch, err);
 }
 
 static int step_terminal(const struct launch *launch, int root_fd, struct error *err)
@@ -84,12 +171,12 @@ static int step_terminal(const struct launch *launch, int root_fd, struct error 
 }
 
 /* Step 2 of an init: everything that is the container's and not the process's. */
-static int step_build_container(const struct launch *launch, struct error *err)
+static int step_build_container(const struct launch *launch, const struct trees *trees, struct error *err)
 {
-    cleanup_fd int root_fd = -1;
     const struct spec *spec = launch->spec;
-    if (namespaces_set_up(spec, err) || rootfs_attach(launch, &root_fd, err) ||
-        rootfs_make_devices(spec, root_fd, err) || step_terminal(launch, root_fd, err))
+    int root_fd = trees->root_fd;
+    if (namespaces_set_up(spec, err) || rootfs_attach(spec, trees, err) ||
+        devices_make(spec, root_fd, trees->device_fds, err) || step_terminal(launch, root_fd, err))
         return -1;
     cleanup_fd int cwd_fd = resolve_make_directory(root_fd, launch->process->cwd);
     if (cwd_fd < 0 && cwd_fd != -EROFS)
@@ -99,12 +186,9 @@ static int step_build_container(const struct launch *launch, struct error *err)
     return rootfs_pivot(spec, root_fd, err);
 }
 
-/* Step 2 of a further process: into what its container's init has built. */
-static int step_join_container(const struct launch *launch, struct error *err)
+/* Step 2 of a further process: joining a mount namespace has set root and directory to the container's. */
+static int step_enter_container(const struct launch *launch, struct error *err)
 {
-    if (namespaces_join(launch->spec, CHILD_INIT_PIDFD, err))
-        return -1;
-    /* Joining a mount namespace sets root and directory to that namespace's own, the container's. */
     cleanup_fd int root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0)
         return error_set(err, errno, "the container's root");
@@ -116,12 +200,6 @@ static int step_become_user(const struct launch *launch, struct error *err)
     const struct spec_process *process = launch->process;
     if (launch->spec->personality_given && personality(launch->spec->personality) < 0)
         return error_set(err, errno, "linux.personality");
-    /* Without a terminal the output pipes belong to the agent's root; the user may open them anew by
-     * /dev/stdout, as programs that log there do. */
-    for (int fd = 0; fd < 3 && !launch->terminal && process->uid != 0; fd++) {
-        if (fchown(fd, process->uid, (gid_t)-1) < 0)
-            return error_set(err, errno, "owner of the streams");
-    }
     if (credentials_set_user(process, err) || credentials_narrow(process, err))
         return -1;
     if (chdir(process->cwd) < 0)
@@ -131,20 +209,13 @@ static int step_become_user(const struct launch *launch, struct error *err)
     return 0;
 }
 
-/* Waits for SYNC_START. The agent's end closing means that nobody wants this process any more. */
+/* The agent's end closing means that nobody wants this process any more. */
 static int step_wait_for_start(struct error *err)
 {
-    struct sync_message message;
-    int passed;
     int failed = sync_send(CHILD_SYNC_FD, SYNC_READY, NULL, -1);
-    if (failed)
-        return error_set(err, -failed, "report to the agent");
-    int got = sync_receive(CHILD_SYNC_FD, &message, &passed);
-    if (passed >= 0)
-        close(passed);
-    if (got == 1 && message.type == SYNC_START)
-        return 0;
-    return error_set(err, got < 0 ? -got : ECANCELED, "wait for the start");
+    if (!failed)
+        failed = sync_wait(CHILD_SYNC_FD, SYNC_START);
+    return failed ? error_set(err, -failed, "wait for the start") : 0;
 }
 
 /* With no_new_privs anybody may load a filter, so it comes last and filters least of our own calls. Without,
@@ -162,54 +233,64 @@ static int step_filter_and_settle(const struct launch *launch, struct error *err
     return credentials_settle(process, err);
 }
 
-static int launch_child(const struct launch *launch, struct error *err)
+static int process_run(const struct launch *launch, const struct trees *trees, struct error *err)
 {
     char path[PATH_MAX];
-    if (step_leave_agent(launch, err) || credentials_set_limits(launch->process, err))
+    if (step_begin(launch, err))
         return -1;
     int failed =
-        launch_is_init(launch) ? step_build_container(launch, err) : step_join_container(launch, err);
+        launch_is_init(launch) ? step_build_container(launch, trees, err) : step_enter_container(launch, err);
     if (failed || step_become_user(launch, err) || program_find(launch->process, path, err) ||
-        step_wait_for_start(err))
-        return -1;
-    if (step_filter_and_settle(launch, err))
+        step_wait_for_start(err) || step_filter_and_settle(launch, err))
         return -1;
     return program_run(launch->process, path, err);
 }
 
-/* Forks into namespaces and cgroup. In the child 0; -1 with err filled. */
-static pid_t launch_fork(const struct launch *launch, struct error *err)
+/* Stage 1, step 3: the process, whose parent is the agent. In the agent's pid namespace its pid means
+ * something, so it is told from here. */
+static int stage_fork_process(const struct launch *launch, const struct trees *trees, struct error *err)
 {
-    /* The cgroup namespace comes later: it is rooted where its maker is. */
-    uint64_t flags = launch->spec->namespaces & ~(uint64_t)CLONE_NEWCGROUP;
-    struct clone_args args = {.flags = CLONE_INTO_CGROUP | (launch_is_init(launch) ? flags : 0),
-                              .exit_signal = SIGCHLD,
-                              .cgroup = (unsigned)launch->cgroup_fd};
+    /* The cgroup namespace comes later: it is rooted where its maker is. User and time namespace were before.
+     */
+    const uint64_t not_here = CLONE_NEWCGROUP | CLONE_NEWUSER | CLONE_NEWTIME;
+    int pidfd = -1;
+    struct clone_args args = {.flags = CLONE_PARENT | CLONE_PIDFD |
+                                       (launch_is_init(launch) ? launch->spec->namespaces & ~not_here : 0),
+                              .pidfd = (uintptr_t)&pidfd};
     pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-    return pid < 0 ? error_set(err, errno, "fork") : pid;
+    if (pid < 0)
+        return error_set(err, errno, "fork");
+    if (pid == 0)
+        return process_run(launch, trees, err);
+    int failed = sync_send_child(CHILD_SYNC_FD, pid, pidfd);
+    return failed ? error_set(err, -failed, "report to the agent") : 0;
 }
 
-/* The pid namespace of a further process is that of its forker's children: the agent's own is set for the one
- * fork, and set back. */
-static pid_t launch_fork_into_pid_namespace(const struct launch *launch, struct error *err)
+/* 0 in stage 1 when all is done; -1 in either process. */
+static int stage_run(struct launch *launch, struct error *err)
 {
-    cleanup_fd int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-    if (own < 0 || setns(launch->init_pidfd, CLONE_NEWPID) < 0)
-        return error_set(err, errno, "join the container's pid namespace");
-    pid_t pid = launch_fork(launch, err);
-    /* An ancestor may always be returned to: this can't fail short of a broken kernel. */
-    if (pid != 0 && setns(own, CLONE_NEWPID) < 0)
-        log_err("return to the agent's pid namespace: %s", strerror(errno));
-    return pid;
+    struct trees trees = {.root_fd = -1};
+    if (stage_leave_agent(launch, err) || credentials_prepare(launch->process, err) ||
+        stage_give_streams(launch, err))
+        return -1;
+    int failed =
+        launch_is_init(launch) ? stage_prepare_init(launch, &trees, err) : stage_join_init(launch, err);
+    return failed ? -1 : stage_fork_process(launch, &trees, err);
 }
 
 pid_t launch_start(const struct launch *launch, struct error *err)
 {
-    bool into_existing = !launch_is_init(launch) && (launch->spec->namespaces & CLONE_NEWPID);
-    pid_t pid = into_existing ? launch_fork_into_pid_namespace(launch, err) : launch_fork(launch, err);
+    struct clone_args args = {
+        .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (unsigned)launch->cgroup_fd};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (pid < 0)
+        return error_set(err, errno, "fork");
     if (pid == 0) {
         struct error child_err = {0};
-        launch_child(launch, &child_err);
+        struct launch own = *launch;
+        own.user_fd = -1;
+        if (stage_run(&own, &child_err) == 0)
+            _exit(0);
         sync_send(CHILD_SYNC_FD, SYNC_ERROR, &child_err, -1);
         _exit(255);
     }

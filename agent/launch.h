@@ -1,9 +1,11 @@
 /*
  * From fork to exec: how the agent makes a process of a container.
  *
- * launch_start forks with the namespaces that the specification wants; the child walks the staircase in
- * launch.c, tells SYNC_READY, waits for SYNC_START and runs the program. What goes wrong on the way comes
- * back as SYNC_ERROR, with the step in its text; the child then ends.
+ * launch_start forks stage 1, which has the agent's rights, is in the container's cgroup and makes ready what
+ * needs both; it forks the process itself, as a child of the agent and into the container's namespaces, tells
+ * the agent by SYNC_CHILD and ends. The process waits for SYNC_GO, walks the staircase in launch.c, tells
+ * SYNC_READY, waits for SYNC_START and runs the program. What goes wrong on the way comes back as SYNC_ERROR,
+ * with the step in its text.
  */
 #ifndef HUSK_AGENT_LAUNCH_H
 #define HUSK_AGENT_LAUNCH_H
@@ -22,12 +24,15 @@ struct launch {
     int sync_fd;    /* the child's end, see sync.h */
     int cgroup_fd;  /* the directory of the cgroup to be born in */
     int init_pidfd; /* -1: the process is the container's init; else the init whose namespaces it joins */
+    int user_fd;    /* stage 1's own: the user namespace with the container's mappings, or -1 */
     /* For an init: */
+    int join_pidfds[SPEC_NAMESPACES]; /* by index in spec->joins: the init that has the namespace */
+    const char *cgroup_name;          /* path below CGROUP_ROOT */
     const char *root;                 /* path below SHARED_DIR */
     const char *const *mount_sources; /* by index in spec->mounts: path below SHARED_DIR, or NULL */
 };
 
-/* Forks. The child's pid, or -1 with err filled. */
+/* Forks. The pid of stage 1, or -1 with err filled. */
 pid_t launch_start(const struct launch *launch, struct error *err);
 
 #endif

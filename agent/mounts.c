@@ -1,6 +1,6 @@
 /*
- * One mount of a container: see mounts.h. The source of a bind mount is a tree the host shared, the rest are
- * filesystems of the guest's kernel. The destination belongs to the image and is resolved inside its root.
+ * One mount of a container: see mounts.h. A tree is what trees.h has made ready, the rest are filesystems of
+ * the guest's kernel. The destination belongs to the image and is resolved inside its root.
  */
 #include "agent/mounts.h"
 
@@ -88,19 +88,6 @@ int mounts_set_attributes(int fd, unsigned at_recursive, uint64_t set, uint64_t 
     return mount_setattr(fd, "", AT_EMPTY_PATH | at_recursive, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }
 
-/* The detached mount for a bind: a copy of the shared tree's. */
-static int bind_open(const struct spec_mount *mount, int shared_fd, const char *source, struct error *err)
-{
-    if (!source)
-        return error_set(err, 0, "source '%s' was not shared with the guest",
-                         mount->source ? mount->source : "");
-    cleanup_fd int fd = resolve_beneath(shared_fd, source, O_PATH);
-    if (fd < 0)
-        return error_set(err, -fd, "source '%s'", source);
-    int tree = mounts_clone(fd, mount->recursive ? AT_RECURSIVE : 0);
-    return tree < 0 ? error_set(err, -tree, "source '%s'", source) : tree;
-}
-
 /* The guest has version 2 only, and callers that know only version 1 ask for "cgroup". */
 static const char *filesystem_type(const char *type)
 {
@@ -133,13 +120,14 @@ static int place_open(const struct spec_mount *mount, int root_fd, int mount_fd,
     return place < 0 ? error_set(err, -place, "mount point") : place;
 }
 
-int mounts_apply(const struct spec_mount *mount, int root_fd, int shared_fd, const char *source,
-                 struct error *err)
+int mounts_apply(const struct spec_mount *mount, int root_fd, int tree_fd, struct error *err)
 {
     const struct spec_mount_attributes *attributes = &mount->attributes;
-    cleanup_fd int mount_fd = mount->bind ? bind_open(mount, shared_fd, source, err)
-                                          : mounts_new_filesystem(filesystem_type(mount->type), mount->source,
-                                                                  (const char *const *)mount->data, err);
+    cleanup_fd int made_fd = -1;
+    int mount_fd = tree_fd;
+    if (tree_fd < 0)
+        mount_fd = made_fd = mounts_new_filesystem(filesystem_type(mount->type), mount->source,
+                                                   (const char *const *)mount->data, err);
     if (mount_fd < 0)
         return -1;
     int failed = tmpfs_take_mode(mount, root_fd, mount_fd);

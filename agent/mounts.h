@@ -9,10 +9,9 @@
 
 #include <stdint.h>
 
-/* Mounts `mount` in the root root_fd. For a bind mount `source` is its path below shared_fd; else NULL. 0 or
- * -1 with the step in err. */
-int mounts_apply(const struct spec_mount *mount, int root_fd, int shared_fd, const char *source,
-                 struct error *err);
+/* Mounts `mount` in the root root_fd: the detached tree_fd, or with -1 a new filesystem. 0 or -1 with the
+ * step in err. */
+int mounts_apply(const struct spec_mount *mount, int root_fd, int tree_fd, struct error *err);
 
 /* A new filesystem of that type, mounted nowhere yet. fd, or -1 with the kernel's own words in err. `source`
  * may be NULL; `data` is NULL or NULL-terminated. */

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/if.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,6 +45,46 @@ static int set_sysctl(const struct spec_sysctl *sysctl)
     return 0;
 }
 
+/* Those of a network namespace made for the container, and of the others, need only right over the
+ * container's own namespaces. `shared` picks what is left: sysctls of the sandbox's network. */
+static int set_sysctls(const struct spec *spec, bool shared, struct error *err)
+{
+    for (size_t i = 0; i < spec->sysctl_count; i++) {
+        const struct spec_sysctl *sysctl = &spec->sysctls[i];
+        if ((sysctl->network && !(spec->namespaces & CLONE_NEWNET)) != shared)
+            continue;
+        int failed = set_sysctl(sysctl);
+        if (failed)
+            return error_set(err, -failed, "linux.sysctl: %s", sysctl->name);
+    }
+    return 0;
+}
+
+int namespaces_prepare(const struct spec *spec, struct error *err)
+{
+    return set_sysctls(spec, true, err);
+}
+
+int namespaces_make_time(const struct spec *spec, struct error *err)
+{
+    if (!(spec->namespaces & CLONE_NEWTIME))
+        return 0;
+    if (unshare(CLONE_NEWTIME) < 0)
+        return error_set(err, errno, "time namespace");
+    for (size_t i = 0; i < 2; i++) {
+        const struct spec_time_offset *offset = &spec->time_offsets[i];
+        char text[96];
+        if (!offset->clock)
+            continue;
+        int length = snprintf(text, sizeof(text), "%s %lld %lld\n", offset->clock, (long long)offset->seconds,
+                              (long long)offset->nanoseconds);
+        cleanup_fd int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, text, (size_t)length) < 0)
+            return error_set(err, errno, "linux.timeOffsets.%s", offset->clock);
+    }
+    return 0;
+}
+
 int namespaces_set_up(const struct spec *spec, struct error *err)
 {
     int failed;
@@ -55,18 +96,5 @@ int namespaces_set_up(const struct spec *spec, struct error *err)
         return error_set(err, errno, "domainname");
     if ((spec->namespaces & CLONE_NEWNET) && (failed = namespaces_loopback_up()) != 0)
         return error_set(err, -failed, "loopback interface");
-    for (size_t i = 0; i < spec->sysctl_count; i++) {
-        failed = set_sysctl(&spec->sysctls[i]);
-        if (failed)
-            return error_set(err, -failed, "linux.sysctl: %s", spec->sysctls[i].name);
-    }
-    return 0;
-}
-
-int namespaces_join(const struct spec *spec, int init_pidfd, struct error *err)
-{
-    int which = (int)(spec->namespaces & ~(uint64_t)CLONE_NEWPID);
-    if (setns(init_pidfd, which) < 0)
-        return error_set(err, errno, "join the container's namespaces");
-    return 0;
+    return set_sysctls(spec, false, err);
 }

@@ -7,14 +7,17 @@
 #include "agent/spec.h"
 #include "common/error.h"
 
+/* Of an init, while it has the agent's rights: sysctls of a network namespace that is not the container's
+ * alone. 0 or -1. */
+int namespaces_prepare(const struct spec *spec, struct error *err);
+
+/* Makes the time namespace of the children to be forked, owned by the current user namespace, and sets its
+ * offsets. Needs the agent's /proc. 0 or -1. */
+int namespaces_make_time(const struct spec *spec, struct error *err);
+
 /* An init: the cgroup namespace (which must be made inside the cgroup), host and domain name, the loopback
  * interface, sysctls. Needs the agent's /proc. 0 or -1. */
 int namespaces_set_up(const struct spec *spec, struct error *err);
-
-/* A further process: joins all namespaces of the init but the pid namespace, which it was forked into. 0 or
- * -1.
- */
-int namespaces_join(const struct spec *spec, int init_pidfd, struct error *err);
 
 /* Brings the loopback interface of the current network namespace up. 0 or -errno. */
 int namespaces_loopback_up(void);

@@ -4,6 +4,7 @@
 #include "agent/process.h"
 
 #include "agent/container.h"
+#include "agent/credentials.h"
 #include "agent/sync.h"
 #include "common/fd.h"
 #include "common/json.h"
@@ -167,6 +168,10 @@ static void process_take_terminal(struct process *process, int master)
 static void process_is_ready(struct process *process)
 {
     struct error err;
+    if (credentials_limit(process->pid, process->spec, &err)) {
+        process_fail(process, &err);
+        return;
+    }
     process->state = PROCESS_CREATED;
     if (process->wish.start && process_start(process, process->create_request, &err) == 0)
         process->create_request = NULL;
@@ -186,6 +191,20 @@ static void process_sync_ended(struct process *process)
     process_succeed(process, &process->start_request);
 }
 
+/* Stage 1 has forked the process, which waits to hear that its pid is known here. */
+static void process_take_child(struct process *process, pid_t pid, int pidfd)
+{
+    fd_close(&process->pidfd);
+    process->pidfd = pidfd;
+    process->pid = pid;
+    process->forked = true;
+    /* It may have been killed already, and reaped when nobody knew it. */
+    if (pidfd_send_signal(pidfd, 0, NULL, 0) < 0 && errno == ESRCH)
+        process->vanished = true;
+    else
+        sync_send(process->sync.fd, SYNC_GO, NULL, -1); /* a failure shows as the end of the conversation */
+}
+
 /* Takes one message. False when there is none now, or will be none any more. */
 static bool process_take_message(struct process *process)
 {
@@ -197,6 +216,10 @@ static bool process_take_message(struct process *process)
     if (got <= 0) {
         process_sync_ended(process);
         return false;
+    }
+    if (message.type == SYNC_CHILD && passed >= 0 && !process->forked) {
+        process_take_child(process, message.pid, passed);
+        return true;
     }
     if (message.type == SYNC_TERMINAL && passed >= 0) {
         process_take_terminal(process, take_fd(&passed));
@@ -210,10 +233,15 @@ static bool process_take_message(struct process *process)
     return true;
 }
 
+static void process_end(struct process *process, int wait_status);
+
 static void process_sync_ready(struct watch *watch, uint32_t events)
 {
     (void)events;
-    process_take_message(watch->arg);
+    struct process *process = watch->arg;
+    process_take_message(process);
+    if (process->vanished)
+        process_end(process, SIGKILL);
 }
 
 static int process_fork(struct process *process, struct launch *launch, struct error *err)
@@ -330,11 +358,20 @@ void process_wait(struct process *process, struct request *request)
     process_answer_waiters(process);
 }
 
-void process_reaped(struct process *process, int wait_status)
+void process_reaped(struct process *process, pid_t pid, int wait_status)
 {
     /* What it said last may still wait in its socket: the loop could have brought the death first. */
     while (process_take_message(process))
         ;
+    if (process->pid == pid)
+        process_end(process, wait_status);
+    else if (process->vanished) /* it was stage 1 that has ended, as it should */
+        process_end(process, SIGKILL);
+}
+
+/* May free the process. */
+static void process_end(struct process *process, int wait_status)
+{
     process_close_sync(process);
     if (process->state == PROCESS_SETTING_UP && !process->failure.code)
         error_say(&process->failure, EIO, "process %s ended before it was set up (wait status 0x%x)",

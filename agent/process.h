@@ -45,8 +45,10 @@ struct process {
     const struct spec_process *spec;
     struct process_wish wish;
     enum process_state state;
-    pid_t pid; /* 0 once it has been reaped */
+    pid_t pid; /* stage 1's (launch.h) until it has forked; 0 once it has been reaped */
     int pidfd;
+    bool forked;       /* stage 1 has */
+    bool vanished;     /* ended before its pid was known, so that nobody will reap it by that */
     int wait_status;   /* as of waitpid, when ended */
     struct watch sync; /* the agent's end of sync.h; fd -1 once the program runs */
     struct stream *streams[STREAM_KINDS];
@@ -85,8 +87,8 @@ void process_abandon(struct process *process);
 /* Answers the request when the process has ended and its output was handed over. */
 void process_wait(struct process *process, struct request *request);
 
-/* The process was reaped with that status. */
-void process_reaped(struct process *process, int wait_status);
+/* `pid`, which is its pid, was reaped with that status. May free it. */
+void process_reaped(struct process *process, pid_t pid, int wait_status);
 
 /* Whether it has ended, its end was waited for, and its streams are over: nothing of it is wanted any more.
  */

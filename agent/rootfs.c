@@ -1,13 +1,12 @@
 /*
- * The container's root filesystem: see rootfs.h. Trust: the root's content is the image's, the paths below
- * SHARED_DIR are the host's; both are only ever resolved beneath the fd of their tree.
+ * The container's root filesystem: see rootfs.h. Trust: the root's content is the image's, and only ever
+ * resolved beneath the fd of its tree.
  */
 #include "agent/rootfs.h"
 
 #include "agent/mounts.h"
 #include "agent/resolve.h"
 #include "common/fd.h"
-#include "protocol/protocol.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,33 +23,15 @@ static int isolate_mounts(struct error *err)
     return 0;
 }
 
-static int attach_root(int shared_fd, const char *root, int *root_fd, struct error *err)
+int rootfs_attach(const struct spec *spec, const struct trees *trees, struct error *err)
 {
-    cleanup_fd int source = resolve_beneath(shared_fd, root, O_PATH | O_DIRECTORY);
-    if (source < 0)
-        return error_set(err, -source, "root '%s'", root);
-    cleanup_fd int tree = mounts_clone(source, AT_RECURSIVE);
-    if (tree < 0)
-        return error_set(err, -tree, "root '%s'", root);
-    if (move_mount(tree, "", AT_FDCWD, ROOTFS_ATTACH_DIR, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-        return error_set(err, errno, "attach the root");
-    *root_fd = take_fd(&tree);
-    return 0;
-}
-
-int rootfs_attach(const struct launch *launch, int *root_fd, struct error *err)
-{
-    const struct spec *spec = launch->spec;
     if (isolate_mounts(err))
         return -1;
-    cleanup_fd int shared_fd = open(SHARED_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (shared_fd < 0)
-        return error_set(err, errno, "the shared tree");
-    if (attach_root(shared_fd, launch->root, root_fd, err))
-        return -1;
+    if (move_mount(trees->root_fd, "", AT_FDCWD, ROOTFS_ATTACH_DIR, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        return error_set(err, errno, "attach the root");
     for (size_t i = 0; i < spec->mount_count; i++) {
         const struct spec_mount *mount = &spec->mounts[i];
-        if (mounts_apply(mount, *root_fd, shared_fd, launch->mount_sources[i], err))
+        if (mounts_apply(mount, trees->root_fd, trees->mount_fds[i], err))
             return error_wrap(err, "mounts[%zu]: %s on %s", i, mount->type, mount->destination);
     }
     return 0;

@@ -8,15 +8,13 @@
 #ifndef HUSK_AGENT_ROOTFS_H
 #define HUSK_AGENT_ROOTFS_H
 
-#include "agent/launch.h"
+#include "agent/spec.h"
+#include "agent/trees.h"
 #include "common/error.h"
 
-/* Attaches the tree launch->root and mounts what spec->mounts says, in order. *root_fd is the new root
- * (O_PATH), the caller's. 0 or -1. */
-int rootfs_attach(const struct launch *launch, int *root_fd, struct error *err);
-
-/* Makes the default devices and links and those of linux.devices. 0 or -1. */
-int rootfs_make_devices(const struct spec *spec, int root_fd, struct error *err);
+/* Attaches trees->root_fd, which is the new root from then on, and mounts what spec->mounts says, in order. 0
+ * or -1. */
+int rootfs_attach(const struct spec *spec, const struct trees *trees, struct error *err);
 
 /* Applies maskedPaths, readonlyPaths and root.readonly. After this nothing can be made in the root. 0 or -1.
  */

@@ -115,7 +115,7 @@ void sandbox_reap(struct sandbox *sandbox)
         /* Orphans of containers without a pid namespace come here too; nobody waits for those. */
         struct process *process = sandbox_find_pid(sandbox, pid);
         if (process)
-            process_reaped(process, status);
+            process_reaped(process, pid, status);
     }
 }
 

@@ -20,54 +20,6 @@
 
 #define UTS_NAME_MAX 64 /* __NEW_UTS_LEN */
 
-static const struct spec_name namespace_names[] = {
-    {"pid", CLONE_NEWPID},   {"network", CLONE_NEWNET}, {"mount", CLONE_NEWNS},
-    {"ipc", CLONE_NEWIPC},   {"uts", CLONE_NEWUTS},     {"cgroup", CLONE_NEWCGROUP},
-    {"user", CLONE_NEWUSER}, {"time", CLONE_NEWTIME},   {NULL, 0},
-};
-
-static int linux_namespace(struct spec *spec, const json_t *entry, const char *where, uint64_t *listed,
-                           struct error *err)
-{
-    unsigned long type = 0;
-    const char *path = "";
-    if (json_require(spec_get_name(entry, where, "type", namespace_names, &type, err), where, "type", err) <
-            0 ||
-        json_get_string(entry, where, "path", &path, err) < 0)
-        return -1;
-    const char *name = json_string_value(json_object_get(entry, "type"));
-    if (*listed & type)
-        return error_set(err, 0, "%s.type: '%s' was given before", where, name);
-    *listed |= type;
-    if (type == CLONE_NEWUSER || type == CLONE_NEWTIME)
-        return error_set(err, 0, "%s.type: '%s' is not supported", where, name);
-    /* The host's network namespace, with or without a path, is the one whose interfaces the sandbox was given: in the
-     * guest that is its root one. The path of any other is one of the host's kernel and can't be joined from here. */
-    if (type == CLONE_NEWNET)
-        spec->network_listed = true;
-    else if (!*path)
-        spec->namespaces |= type;
-    else
-        return error_set(err, 0, "%s.path is not supported: a %s namespace of the host can't be joined",
-                         where, name);
-    return 0;
-}
-
-static int linux_namespaces(void *into, const json_t *object, const char *where, const char *key,
-                            struct error *err)
-{
-    json_t *list = NULL;
-    uint64_t listed = 0;
-    int got = spec_get_objects(object, where, key, 64, &list, err);
-    for (size_t i = 0; got == 1 && i < json_array_size(list); i++) {
-        char path[SPEC_PATH_MAX];
-        spec_path_element(path, where, key, i);
-        if (linux_namespace(into, json_array_get(list, i), path, &listed, err))
-            return -1;
-    }
-    return got;
-}
-
 static int paths_check(const char *const *paths, const char *where, const char *key, struct error *err)
 {
     for (size_t i = 0; paths[i]; i++) {
@@ -99,14 +51,15 @@ static int linux_readonly_paths(void *into, const json_t *object, const char *wh
  * pod's other containers. */
 static bool sysctl_is_namespaced(const struct spec *spec, const char *name)
 {
+    uint64_t own = spec_own_namespaces(spec);
     static const char *const ipc[] = {"kernel.msgmax", "kernel.msgmnb",         "kernel.msgmni",
                                       "kernel.sem",    "kernel.shmall",         "kernel.shmmax",
                                       "kernel.shmmni", "kernel.shm_rmid_forced"};
     if (strncmp(name, "net.", 4) == 0)
         return spec->network_listed;
     if (strcmp(name, "kernel.domainname") == 0 || strcmp(name, "kernel.hostname") == 0)
-        return spec->namespaces & CLONE_NEWUTS;
-    if (!(spec->namespaces & CLONE_NEWIPC))
+        return own & CLONE_NEWUTS;
+    if (!(own & CLONE_NEWIPC))
         return false;
     if (strncmp(name, "fs.mqueue.", 10) == 0)
         return true;
@@ -142,7 +95,7 @@ static int linux_sysctl(void *into, const json_t *object, const char *where, con
     return 0;
 }
 
-static int sysctls_check(const struct spec *spec, struct error *err)
+static int sysctls_check(struct spec *spec, struct error *err)
 {
     for (size_t i = 0; i < spec->sysctl_count; i++) {
         /* Both spellings are allowed: net.ipv4.conf and net/ipv4/conf. */
@@ -155,6 +108,7 @@ static int sysctls_check(const struct spec *spec, struct error *err)
             *c = *c == '/' ? '.' : *c;
         if (!sysctl_is_namespaced(spec, dotted))
             return error_set(err, 0, "linux.sysctl: '%s' is not in a separate kernel namespace", dotted);
+        spec->sysctls[i].network = strncmp(dotted, "net.", 4) == 0;
     }
     return 0;
 }
@@ -182,7 +136,7 @@ static int linux_personality(void *into, const json_t *object, const char *where
 }
 
 static const struct spec_field linux_fields[] = {
-    {"namespaces", linux_namespaces, NULL, false},
+    {"namespaces", spec_parse_namespaces, NULL, false},
     {"devices", spec_parse_devices, NULL, false},
     {"resources", spec_parse_resources, NULL, false},
     {"seccomp", spec_parse_seccomp, NULL, false},
@@ -192,9 +146,9 @@ static const struct spec_field linux_fields[] = {
     {"sysctl", linux_sysctl, NULL, false},
     {"personality", linux_personality, NULL, false},
     {"cgroupsPath", spec_field_elsewhere, NULL, false}, /* names the host's cgroup: the shim's */
-    {"uidMappings", NULL, "user namespaces are not offered", false},
-    {"gidMappings", NULL, "user namespaces are not offered", false},
-    {"timeOffsets", NULL, "time namespaces are not offered", false},
+    {"uidMappings", spec_parse_uid_maps, NULL, false},
+    {"gidMappings", spec_parse_gid_maps, NULL, false},
+    {"timeOffsets", spec_parse_time_offsets, NULL, false},
     {"mountLabel", NULL, "the guest kernel has no SELinux", false},
     {"intelRdt", NULL, "a guest can't control the host's cache", false},
     {"netDevices", NULL, "host interfaces are given to the sandbox by its network namespace", false},
@@ -209,7 +163,7 @@ static int top_linux(void *into, const json_t *object, const char *where, const 
         return -1;
     if (spec_fields_parse(linux_fields, into, section, "linux", err))
         return -1;
-    return sysctls_check(into, err);
+    return spec_check_namespaces(into, err) || sysctls_check(into, err) ? -1 : 0;
 }
 
 static int root_readonly(void *into, const json_t *object, const char *where, const char *key,
@@ -314,10 +268,12 @@ struct spec *spec_new(json_t *config, struct error *err)
     spec->json = json_incref(config);
     int failed = spec_fields_parse(top_fields, spec, config, "", err);
     /* Names are a namespace's: without one they would be set for the whole sandbox. */
-    if (!failed && (spec->hostname || spec->domainname) && !(spec->namespaces & CLONE_NEWUTS))
+    if (!failed && (spec->hostname || spec->domainname) && !(spec_own_namespaces(spec) & CLONE_NEWUTS))
         failed = error_set(err, 0, "%s: needs a uts namespace", spec->hostname ? "hostname" : "domainname");
     if (!failed && !(spec->namespaces & CLONE_NEWNS))
         failed = error_set(err, 0, "linux.namespaces: a mount namespace is needed");
+    if (!failed)
+        failed = spec_check_mounts(spec, err);
     if (failed) {
         spec_free(spec);
         return NULL;
@@ -329,9 +285,12 @@ void spec_free(struct spec *spec)
 {
     if (!spec)
         return;
-    for (size_t i = 0; i < spec->mount_count; i++)
+    for (size_t i = 0; i < spec->mount_count; i++) {
         free(spec->mounts[i].data);
+        spec_id_maps_fini(&spec->mounts[i].id_maps);
+    }
     free(spec->mounts);
+    spec_id_maps_fini(&spec->id_maps);
     free(spec->masked_paths);
     free(spec->readonly_paths);
     free(spec->devices);

@@ -29,6 +29,7 @@ struct seccomp_filter;
 #define SPEC_DEVICES_MAX 1024
 #define SPEC_RULES_MAX   1024
 #define SPEC_VALUES_MAX  256
+#define SPEC_NAMESPACES  8
 
 struct spec_capabilities {
     bool given; /* without the member, the process keeps what the agent has */
@@ -64,6 +65,17 @@ struct spec_process {
     unsigned scheduler_priority;
 };
 
+/* Ids of a user namespace, or of an id-mapped mount: `inside` of it and `outside` of it (containerID and
+ * hostID), `count` of them in a row. */
+struct spec_id_map {
+    uint32_t inside, outside, count;
+};
+
+struct spec_id_maps {
+    struct spec_id_map *uids, *gids;
+    size_t uid_count, gid_count;
+};
+
 /* MOUNT_ATTR_* to set and to clear, for the mount itself and for the whole tree below it. */
 struct spec_mount_attributes {
     uint64_t set, clear;
@@ -78,8 +90,10 @@ struct spec_mount {
     struct spec_mount_attributes attributes;
     uint64_t propagation; /* MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE, or 0 */
     bool propagation_recursive;
-    bool copy_up;      /* tmpcopyup */
-    const char **data; /* filesystem options, NULL-terminated: "size=64k", "sync" */
+    bool copy_up;                /* tmpcopyup */
+    bool idmap, idmap_recursive; /* "idmap", "ridmap", or mappings of its own */
+    struct spec_id_maps id_maps; /* its own; empty: the container's */
+    const char **data;           /* filesystem options, NULL-terminated: "size=64k", "sync" */
     size_t data_count;
 };
 
@@ -94,6 +108,19 @@ struct spec_device {
 struct spec_sysctl {
     const char *name; /* as given: dots or slashes */
     const char *value;
+    bool network; /* of the network namespace */
+};
+
+/* A namespace that exists already: linux.namespaces[index] has a path. */
+struct spec_join {
+    uint64_t type; /* CLONE_NEW* */
+    size_t index;
+    const char *name; /* "pid" */
+};
+
+struct spec_time_offset {
+    const char *clock; /* "monotonic" or "boottime": NULL when not given */
+    int64_t seconds, nanoseconds;
 };
 
 /* What one file of the container's cgroup is to hold. All three are the resources' own. */
@@ -124,9 +151,13 @@ struct spec {
     struct spec_process process;
     struct spec_mount *mounts;
     size_t mount_count;
-    uint64_t namespaces;  /* CLONE_NEW* of the namespaces that are to be new */
-    bool network_listed;  /* a network namespace, new or by path: net.* sysctls are the container's own */
-    uint64_t propagation; /* rootfsPropagation: MS_*, or 0 */
+    uint64_t namespaces; /* CLONE_NEW* of the namespaces that are to be new */
+    struct spec_join joins[SPEC_NAMESPACES];
+    size_t join_count;
+    bool network_listed; /* a network namespace, new or by path: net.* sysctls are the container's own */
+    struct spec_id_maps id_maps; /* of the user namespace, when that is new */
+    struct spec_time_offset time_offsets[2];
+    uint64_t propagation;                        /* rootfsPropagation: MS_*, or 0 */
     const char **masked_paths, **readonly_paths; /* NULL-terminated, or NULL */
     struct spec_device *devices;
     size_t device_count;
@@ -148,6 +179,17 @@ void spec_free(struct spec *spec);
  * whatever the outcome. `where` is its path for messages. 0 or -1. */
 int spec_process_init(struct spec_process *process, json_t *object, const char *where, struct error *err);
 void spec_process_fini(struct spec_process *process);
+
+/* CLONE_NEW* of all namespaces that are not the sandbox's: new ones, and those of another container. */
+uint64_t spec_own_namespaces(const struct spec *spec);
+
+/* The id outside of the maps' namespace for one inside, or -1 when it has none. Without maps ids are the
+ * same.
+ */
+int64_t spec_id_outside(const struct spec_id_map *maps, size_t count, uint32_t inside);
+
+/* Whether the maps lead to that id outside. */
+bool spec_id_is_mapped(const struct spec_id_map *maps, size_t count, uint32_t outside);
 
 /* "RLIMIT_NOFILE" and the like, for messages. */
 const char *spec_rlimit_name(int resource);

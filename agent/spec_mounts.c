@@ -10,6 +10,7 @@
 #include "common/json.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -20,6 +21,7 @@ enum option_kind {
     OPTION_PROPAGATION, /* value: MS_* */
     OPTION_BIND,
     OPTION_COPY_UP,
+    OPTION_IDMAP,
     OPTION_NOTHING, /* the kernel's default, or only meant for user space */
     OPTION_REFUSED,
 };
@@ -91,8 +93,8 @@ static const struct mount_option mount_options[] = {
     {"_netdev", 0, OPTION_NOTHING, false},
     {"nofail", 0, OPTION_NOTHING, false},
     {"remount", 0, OPTION_REFUSED, false},
-    {"idmap", 0, OPTION_REFUSED, false},
-    {"ridmap", 0, OPTION_REFUSED, false},
+    {"idmap", 0, OPTION_IDMAP, false},
+    {"ridmap", 0, OPTION_IDMAP, true},
 };
 
 static void mount_attribute(struct spec_mount *mount, const struct mount_option *option)
@@ -153,6 +155,10 @@ static int mount_options_parse(struct spec_mount *mount, const json_t *object, c
         case OPTION_COPY_UP:
             mount->copy_up = true;
             break;
+        case OPTION_IDMAP:
+            mount->idmap = true;
+            mount->idmap_recursive = option->recursive;
+            break;
         case OPTION_NOTHING:
             break;
         case OPTION_REFUSED:
@@ -166,18 +172,20 @@ static int mount_options_parse(struct spec_mount *mount, const json_t *object, c
 
 static int mount_parse(struct spec_mount *mount, const json_t *object, const char *where, struct error *err)
 {
-    static const struct spec_field others[] = {
-        {"uidMappings", NULL, "id-mapped mounts are not offered", false},
-        {"gidMappings", NULL, "id-mapped mounts are not offered", false},
-        {NULL, NULL, NULL, false},
-    };
+    struct spec_id_maps *maps = &mount->id_maps;
     if (json_require(spec_get_path(object, where, "destination", &mount->destination, err), where,
                      "destination", err) < 0 ||
         json_get_string(object, where, "type", &mount->type, err) < 0 ||
         json_get_string(object, where, "source", &mount->source, err) < 0 ||
         mount_options_parse(mount, object, where, err) ||
-        spec_fields_parse(others, mount, object, where, err))
+        spec_id_maps_parse(&maps->uids, &maps->uid_count, object, where, "uidMappings", err) ||
+        spec_id_maps_parse(&maps->gids, &maps->gid_count, object, where, "gidMappings", err))
         return -1;
+    if (!maps->uid_count != !maps->gid_count)
+        return error_set(err, 0, "%s.%s is missing: a mount has both mappings or none", where,
+                         maps->uid_count ? "gidMappings" : "uidMappings");
+    if (maps->uid_count)
+        mount->idmap = true; /* the specification's default for a mount with mappings */
     if (mount->type && strcmp(mount->type, "bind") == 0 && !mount->bind) {
         mount->bind = true;
         mount->recursive = true; /* as runc does for a bind mount whose options do not say */
@@ -188,6 +196,8 @@ static int mount_parse(struct spec_mount *mount, const json_t *object, const cha
         return error_set(err, 0, "%s.type is missing", where);
     if (mount->bind && mount->data_count > 0)
         return error_set(err, 0, "%s.options: '%s' is no option of a bind mount", where, mount->data[0]);
+    if (mount->idmap && !mount->bind)
+        return error_set(err, 0, "%s: id mappings are for bind mounts only", where);
     if (mount->copy_up && strcmp(mount->type, "tmpfs") != 0)
         return error_set(err, 0, "%s.options: tmpcopyup is for tmpfs only", where);
     return 0;
@@ -209,6 +219,20 @@ int spec_parse_mounts(void *into, const json_t *object, const char *where, const
         spec->mount_count = i + 1;
         if (mount_parse(&spec->mounts[i], json_array_get(list, i), path, err))
             return -1;
+    }
+    return 0;
+}
+
+/* A mount that has no mappings of its own takes the container's (config.md, "idmap"). */
+int spec_check_mounts(const struct spec *spec, struct error *err)
+{
+    bool user = spec_own_namespaces(spec) & CLONE_NEWUSER;
+    for (size_t i = 0; i < spec->mount_count; i++) {
+        if (spec->mounts[i].idmap && !spec->mounts[i].id_maps.uid_count && !user)
+            return error_set(err, 0,
+                             "mounts[%zu].options: 'idmap' without uidMappings and gidMappings needs a user "
+                             "namespace",
+                             i);
     }
     return 0;
 }

@@ -18,5 +18,22 @@ int spec_parse_resources(void *into, const json_t *object, const char *where, co
                          struct error *err);
 int spec_parse_seccomp(void *into, const json_t *object, const char *where, const char *key,
                        struct error *err);
+int spec_parse_namespaces(void *into, const json_t *object, const char *where, const char *key,
+                          struct error *err);
+int spec_parse_uid_maps(void *into, const json_t *object, const char *where, const char *key,
+                        struct error *err);
+int spec_parse_gid_maps(void *into, const json_t *object, const char *where, const char *key,
+                        struct error *err);
+int spec_parse_time_offsets(void *into, const json_t *object, const char *where, const char *key,
+                            struct error *err);
+
+/* One list of mappings (object[key]) into *maps, a heap array, and *count. 0 or -1. */
+int spec_id_maps_parse(struct spec_id_map **maps, size_t *count, const json_t *object, const char *where,
+                       const char *key, struct error *err);
+void spec_id_maps_fini(struct spec_id_maps *maps);
+
+/* What can only be judged once the whole of `linux`, or of config.json, was read. 0 or -1. */
+int spec_check_namespaces(const struct spec *spec, struct error *err);
+int spec_check_mounts(const struct spec *spec, struct error *err);
 
 #endif

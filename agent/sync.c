@@ -15,14 +15,11 @@ union fd_control {
     char space[CMSG_SPACE(sizeof(int))];
 };
 
-int sync_send(int fd, enum sync_type type, const struct error *err, int pass_fd)
+static int message_send(int fd, struct sync_message *message, int pass_fd)
 {
-    struct sync_message message = {.type = type};
     union fd_control control = {0};
-    struct iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
+    struct iovec iov = {.iov_base = message, .iov_len = sizeof(*message)};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (err)
-        message.err = *err;
     if (pass_fd >= 0) {
         header.msg_control = control.space;
         header.msg_controllen = sizeof(control.space);
@@ -37,6 +34,32 @@ int sync_send(int fd, enum sync_type type, const struct error *err, int pass_fd)
             return -errno;
     }
     return 0;
+}
+
+int sync_send(int fd, enum sync_type type, const struct error *err, int pass_fd)
+{
+    struct sync_message message = {.type = type};
+    if (err)
+        message.err = *err;
+    return message_send(fd, &message, pass_fd);
+}
+
+int sync_send_child(int fd, pid_t pid, int pidfd)
+{
+    struct sync_message message = {.type = SYNC_CHILD, .pid = pid};
+    return message_send(fd, &message, pidfd);
+}
+
+int sync_wait(int fd, enum sync_type type)
+{
+    struct sync_message message;
+    int passed;
+    int got = sync_receive(fd, &message, &passed);
+    if (passed >= 0)
+        close(passed);
+    if (got <= 0)
+        return got < 0 ? got : -ECANCELED;
+    return message.type == type ? 0 : -EPROTO;
 }
 
 int sync_receive(int fd, struct sync_message *message, int *passed)

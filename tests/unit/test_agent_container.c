@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -131,8 +132,20 @@ static void a_container_is_boxed(void **state)
     assert_string_equal(strtok(NULL, "\n"), "5");                /* 0, 1, 2 and ls's own */
 }
 
+/* Limits are set by the agent for a process that is another user's by then. */
+static bool may_limit_others(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return false;
+    files.rlim_max++;
+    return setrlimit(RLIMIT_NOFILE, &files) == 0;
+}
+
 static void credentials_are_as_given(void **state)
 {
+    if (!may_limit_others())
+        skip();
     json_t *config = config_for_shell("id; umask; pwd; grep -E 'Cap(Prm|Bnd)|NoNewPrivs' /proc/self/status");
     json_t *process = json_object_get(config, "process");
     json_object_set_new(process, "cwd", json_string("/tmp"));
