@@ -51,7 +51,7 @@ static int set_sysctls(const struct spec *spec, bool shared, struct error *err)
 {
     for (size_t i = 0; i < spec->sysctl_count; i++) {
         const struct spec_sysctl *sysctl = &spec->sysctls[i];
-        if ((sysctl->network && !(spec->namespaces & CLONE_NEWNET)) != shared)
+        if (sysctl->network != shared)
             continue;
         int failed = set_sysctl(sysctl);
         if (failed)
@@ -87,14 +87,11 @@ int namespaces_make_time(const struct spec *spec, struct error *err)
 
 int namespaces_set_up(const struct spec *spec, struct error *err)
 {
-    int failed;
     if ((spec->namespaces & CLONE_NEWCGROUP) && unshare(CLONE_NEWCGROUP) < 0)
         return error_set(err, errno, "cgroup namespace");
     if (spec->hostname && sethostname(spec->hostname, strlen(spec->hostname)) < 0)
         return error_set(err, errno, "hostname");
     if (spec->domainname && setdomainname(spec->domainname, strlen(spec->domainname)) < 0)
         return error_set(err, errno, "domainname");
-    if ((spec->namespaces & CLONE_NEWNET) && (failed = namespaces_loopback_up()) != 0)
-        return error_set(err, -failed, "loopback interface");
     return set_sysctls(spec, false, err);
 }

@@ -15,8 +15,8 @@ int namespaces_prepare(const struct spec *spec, struct error *err);
  * offsets. Needs the agent's /proc. 0 or -1. */
 int namespaces_make_time(const struct spec *spec, struct error *err);
 
-/* An init: the cgroup namespace (which must be made inside the cgroup), host and domain name, the loopback
- * interface, sysctls. Needs the agent's /proc. 0 or -1. */
+/* An init: the cgroup namespace (which must be made inside the cgroup), host and domain name, the other
+ * sysctls. Needs the agent's /proc. 0 or -1. */
 int namespaces_set_up(const struct spec *spec, struct error *err);
 
 /* Brings the loopback interface of the current network namespace up. 0 or -errno. */

@@ -6,8 +6,8 @@
 
 #include "agent/cgroup_update.h"
 #include "agent/container.h"
-#include "agent/network.h"
 #include "agent/freezer.h"
+#include "agent/network.h"
 #include "agent/oom.h"
 #include "agent/process.h"
 #include "agent/processes.h"

@@ -91,7 +91,7 @@ static const char *stand_in(const struct launch *launch, const char *type, char 
         snprintf(path, PATH_MAX, "%s%s%s", CGROUP_ROOT, user ? "/" : "", user ? launch->cgroup_name : "");
         return path;
     }
-    return strcmp(type, "sysfs") == 0 && user && !(spec->namespaces & CLONE_NEWNET) ? "/sys" : NULL;
+    return strcmp(type, "sysfs") == 0 && user ? "/sys" : NULL;
 }
 
 static int prepare_mount(const struct launch *launch, size_t index, int shared_fd, int *tree_fd,
