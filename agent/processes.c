@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -156,5 +157,10 @@ json_t *processes_list(const struct cgroup *cgroup, bool details, struct error *
         if (entry)
             json_array_append_new(array, entry);
     }
-    return json_pack("{s:o}", details ? "processes" : "pids", array);
+    if (!details)
+        return json_pack("{s:o}", "pids", array);
+    struct sysinfo info;
+    json_int_t memory_kib =
+        sysinfo(&info) == 0 ? (json_int_t)(info.totalram * info.mem_unit / BYTES_PER_KIB) : 0;
+    return json_pack("{s:o, s:I}", "processes", array, "memory_kib", memory_kib);
 }

@@ -25,6 +25,9 @@ static inline void json_decref_cleanup(json_t **value)
 }
 #define cleanup_json __attribute__((cleanup(json_decref_cleanup)))
 
+/* A document as it stands in the source, as a string literal. */
+#define JSON_TEXT(...) #__VA_ARGS__
+
 /* Parses text (length bytes): an object, no duplicate keys, nothing after it. New reference, or NULL with err
  * filled (line and column in the text). */
 json_t *json_parse_object(const char *text, size_t length, struct error *err);

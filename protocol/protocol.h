@@ -49,7 +49,8 @@
  * bool} -> {"pids": [guest pid...]}, ascending, or with details
  *                     {"processes": [{"pid", "own_pid" (in the container's pid namespace), "ppid", "pgid",
  *                     "sid", "tty" (proc(5) tty_nr), "uid", "gid", "state" (a letter), "threads", "nice",
- *                     "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm", "args"}]}
+ *                     "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm", "args"}],
+ *                     "memory_kib": of the guest}
  *   container.update  {"container", "resources": linux.resources} -> {}
  *                     Writes the values that are there, all or none. Device rules are left as they are.
  *   container.stats   {"container"} -> {"cpu": cpu.stat, "memory": {"current", "max", "peak", "swap_current",

@@ -5,12 +5,21 @@
 
 struct delete_options {
     bool force;
+    bool regex;
 };
 
-static const struct option_row option_rows[] = {{"force", 'f', NULL,
-                                                 "kill the container if it runs; no error if there is none",
-                                                 option_set_flag, offsetof(struct delete_options, force)},
-                                                {0}};
+static const struct option_row option_rows[] = {
+    {"force", 'f', NULL, "kill the container if it runs; no error if there is none", option_set_flag,
+     offsetof(struct delete_options, force)},
+    {"regex", 'r', NULL, "delete every container whose ID matches the regular expression", option_set_flag,
+     offsetof(struct delete_options, regex)},
+    {0}};
+
+static int delete_one(const struct context *context, const char *id, void *arg, struct error *err)
+{
+    const struct delete_options *options = arg;
+    return container_delete(context, id, options->force, err);
+}
 
 static int delete_run(const struct context *context, int argc, char **argv, struct error *err)
 {
@@ -18,7 +27,8 @@ static int delete_run(const struct context *context, int argc, char **argv, stru
     int count = command_parse(&cmd_delete, &options, argc, argv, err);
     if (count < 0)
         return count;
-    return container_delete(context, argv[0], options.force, err) < 0 ? -1 : 0;
+    return options.regex ? container_for_each_match(context, argv[0], delete_one, &options, err)
+                         : delete_one(context, argv[0], &options, err);
 }
 
 const struct command cmd_delete = {.name = "delete",

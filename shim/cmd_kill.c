@@ -13,28 +13,28 @@
 #include <errno.h>
 #include <signal.h>
 
-#define CONNECT_TIMEOUT_MS  5000
 #define KILL_TIMEOUT_MS     10000
 #define MONITOR_END_WAIT_MS 2000
 
 struct kill_options {
     bool all;
+    bool regex;
+    int number; /* of the signal */
 };
 
-static const struct option_row option_rows[] = {{"all", 'a', NULL, "signal every process of the container",
-                                                 option_set_flag, offsetof(struct kill_options, all)},
-                                                {0}};
+static const struct option_row option_rows[] = {
+    {"all", 'a', NULL, "signal every process of the container", option_set_flag,
+     offsetof(struct kill_options, all)},
+    {"regex", 'r', NULL, "signal every container whose ID matches the regular expression", option_set_flag,
+     offsetof(struct kill_options, regex)},
+    {0}};
 
 static int kill_by_agent(const struct context *context, const struct container_state *state, int number,
                          bool all, struct error *err)
 {
-    struct agent_client *client = container_connect(&context->store, state, CONNECT_TIMEOUT_MS, err);
-    if (!client)
-        return -1;
     json_t *params = json_pack("{s:s, s:i, s:b}", "container", state->id, "signal", number, "all", all);
     cleanup_json json_t *result =
-        agent_call(client, "container.kill", params, deadline_in(KILL_TIMEOUT_MS), err);
-    agent_client_free(client);
+        container_call(&context->store, state, "container.kill", params, KILL_TIMEOUT_MS, err);
     return result ? 0 : -1;
 }
 
@@ -75,19 +75,28 @@ static int kill_container(const struct context *context, const struct container_
     return kill_after_failure(context, state, number, err);
 }
 
+static int kill_one(const struct context *context, const char *id, void *arg, struct error *err)
+{
+    const struct kill_options *options = arg;
+    struct container_state state;
+    if (container_state_load(&context->store, id, &state, err) < 0)
+        return -1;
+    int result = kill_container(context, &state, options->number, options->all, err);
+    container_state_fini(&state);
+    return result < 0 ? error_wrap(err, "container %s", id) : 0;
+}
+
 static int kill_run(const struct context *context, int argc, char **argv, struct error *err)
 {
     struct kill_options options = {0};
-    struct container_state state;
     int count = command_parse(&cmd_kill, &options, argc, argv, err);
     if (count < 0)
         return count;
-    int number = signal_parse(count > 1 ? argv[1] : "SIGTERM", err);
-    if (number < 0 || container_state_load(&context->store, argv[0], &state, err) < 0)
+    options.number = signal_parse(count > 1 ? argv[1] : "SIGTERM", err);
+    if (options.number < 0)
         return -1;
-    int result = kill_container(context, &state, number, options.all, err);
-    container_state_fini(&state);
-    return result < 0 ? error_wrap(err, "container %s", argv[0]) : 0;
+    return options.regex ? container_for_each_match(context, argv[0], kill_one, &options, err)
+                         : kill_one(context, argv[0], &options, err);
 }
 
 const struct command cmd_kill = {.name = "kill",

@@ -22,34 +22,63 @@ static const struct option_row option_rows[] = {
     {"quiet", 'q', NULL, "print only the IDs", option_set_flag, offsetof(struct list_options, quiet)},
     {0}};
 
-static void list_print_row(const json_t *object)
+/* The table's columns; runc's tabwriter pads each to its widest cell and three blanks, to 12 at least. */
+static const struct {
+    const char *head, *member;
+} list_columns[] = {{"ID", "id"},         {"PID", "pid"},         {"STATUS", "status"},
+                    {"BUNDLE", "bundle"}, {"CREATED", "created"}, {"OWNER", "owner"}};
+#define LIST_COLUMNS (sizeof(list_columns) / sizeof(list_columns[0]))
+#define CELL_PADDING 3
+#define CELL_MIN     12
+
+static const char *list_cell(const json_t *object, size_t column, char number[16])
 {
-    printf("%-24s %-8d %-10s %-40s %-32s %s\n", json_string_value(json_object_get(object, "id")),
-           (int)json_integer_value(json_object_get(object, "pid")),
-           json_string_value(json_object_get(object, "status")),
-           json_string_value(json_object_get(object, "bundle")),
-           json_string_value(json_object_get(object, "created")),
-           json_string_value(json_object_get(object, "owner")));
+    const json_t *member = json_object_get(object, list_columns[column].member);
+    if (!json_is_integer(member))
+        return json_string_value(member);
+    snprintf(number, 16, "%d", (int)json_integer_value(member));
+    return number;
+}
+
+static void list_print_table(const json_t *array)
+{
+    int widths[LIST_COLUMNS];
+    size_t index;
+    json_t *object;
+    char number[16];
+    for (size_t i = 0; i < LIST_COLUMNS; i++) {
+        size_t widest = strlen(list_columns[i].head);
+        json_array_foreach((json_t *)(uintptr_t)array, index, object)
+        {
+            size_t length = strlen(list_cell(object, i, number));
+            widest = length > widest ? length : widest;
+        }
+        widths[i] = widest + CELL_PADDING > CELL_MIN ? (int)widest + CELL_PADDING : CELL_MIN;
+        /* The last one needs no filling. */
+        printf("%-*s%s", i + 1 < LIST_COLUMNS ? widths[i] : 0, list_columns[i].head,
+               i + 1 < LIST_COLUMNS ? "" : "\n");
+    }
+    json_array_foreach((json_t *)(uintptr_t)array, index, object)
+    {
+        for (size_t i = 0; i < LIST_COLUMNS; i++)
+            printf("%-*s%s", i + 1 < LIST_COLUMNS ? widths[i] : 0, list_cell(object, i, number),
+                   i + 1 < LIST_COLUMNS ? "" : "\n");
+    }
 }
 
 static int list_print(const json_t *array, const struct list_options *options, struct error *err)
 {
     size_t index;
     json_t *object;
-    if (!options->quiet && options->format && strcmp(options->format, "json") == 0) {
+    if (options->quiet) {
+        json_array_foreach((json_t *)(uintptr_t)array, index, object)
+            puts(json_string_value(json_object_get(object, "id")));
+    } else if (options->format && strcmp(options->format, "json") == 0) {
         if (json_dumpf(array, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER) < 0)
             return error_set(err, ENOMEM, "list");
         putchar('\n');
-        return 0;
-    }
-    if (!options->quiet)
-        printf("%-24s %-8s %-10s %-40s %-32s %s\n", "ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER");
-    json_array_foreach((json_t *)(uintptr_t)array, index, object)
-    {
-        if (options->quiet)
-            puts(json_string_value(json_object_get(object, "id")));
-        else
-            list_print_row(object);
+    } else {
+        list_print_table(array);
     }
     return 0;
 }
@@ -90,7 +119,7 @@ static int list_run(const struct context *context, int argc, char **argv, struct
     if (count < 0)
         return count;
     if (options.format && strcmp(options.format, "json") != 0 && strcmp(options.format, "table") != 0)
-        return error_set(err, 0, "list: unknown format \"%s\"", options.format);
+        return error_set(err, 0, "list: invalid format option \"%s\"", options.format);
     cleanup_json json_t *array = json_array();
     if (list_collect(&context->store, array, err) < 0)
         return -1;

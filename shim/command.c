@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-    &cmd_check, &cmd_create, &cmd_delete, &cmd_exec,  &cmd_kill,  &cmd_list,
-    &cmd_pause, &cmd_resume, &cmd_run,    &cmd_start, &cmd_state, &cmd_update,
+    &cmd_check,    &cmd_checkpoint, &cmd_create, &cmd_delete, &cmd_events, &cmd_exec,
+    &cmd_features, &cmd_kill,       &cmd_list,   &cmd_pause,  &cmd_ps,     &cmd_restore,
+    &cmd_resume,   &cmd_run,        &cmd_spec,   &cmd_start,  &cmd_state,  &cmd_update,
 };
 #define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -53,13 +54,16 @@ void command_report(const struct context *context, const char *text)
 void command_print_all(FILE *out)
 {
     for (size_t i = 0; i < COMMANDS_COUNT; i++)
-        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->help);
+        fprintf(out, "   %-11s %s\n", commands[i]->name, commands[i]->help);
+    fprintf(out, "   %-11s %s\n", "help, h", "show this list, or explain one command");
 }
 
 void command_print_help(const struct command *command, FILE *out)
 {
-    fprintf(out, "Usage: husk [GLOBAL OPTION...] %s [OPTION...] %s\n\n%s\n\nOptions:\n", command->name,
-            command->arguments, command->help);
+    bool options = command->options->name != NULL;
+    fprintf(out, "NAME:\n   husk %s - %s\n\nUSAGE:\n   husk [global options] %s %s%s\n", command->name,
+            command->help, command->name, options ? "[command options] " : "", command->arguments);
+    fprintf(out, "\nOPTIONS:\n");
     options_print_help(command->options, out);
-    fprintf(out, "%-34s %s\n", "  -h, --help", "show this help");
+    fprintf(out, "   %-33s %s\n", "--help, -h", "show help");
 }

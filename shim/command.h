@@ -20,6 +20,8 @@ struct global_options {
     const char *log_level;
     const char *cgroup_manager;
     const char *config_dir;
+    const char *rootless;
+    const char *criu;
     bool debug;
     bool systemd_cgroup;
     bool version;
@@ -62,7 +64,8 @@ void command_report(const struct context *context, const char *text);
 void command_print_all(FILE *out);
 void command_print_help(const struct command *command, FILE *out);
 
-extern const struct command cmd_check, cmd_create, cmd_delete, cmd_exec, cmd_kill, cmd_list, cmd_pause,
-    cmd_resume, cmd_run, cmd_start, cmd_state, cmd_update;
+extern const struct command cmd_check, cmd_checkpoint, cmd_create, cmd_delete, cmd_events, cmd_exec,
+    cmd_features, cmd_kill, cmd_list, cmd_pause, cmd_ps, cmd_restore, cmd_resume, cmd_run, cmd_spec,
+    cmd_start, cmd_state, cmd_update;
 
 #endif

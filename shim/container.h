@@ -121,6 +121,13 @@ int container_update(const struct context *context, const char *id, const json_t
 /* Deletes a container: one that is stopped or merely created, or with force any. 0, or -1 with err filled. */
 int container_delete(const struct context *context, const char *id, bool force, struct error *err);
 
+/* Calls fn for each container whose ID matches the extended regular expression, as crun's --regex. 0, or -1
+ * with err filled by the first that failed (the others are tried all the same) or by the expression. */
+int container_for_each_match(const struct context *context, const char *expression,
+                             int (*fn)(const struct context *context, const char *id, void *arg,
+                                       struct error *err),
+                             void *arg, struct error *err);
+
 /* Ends whatever is left of a container (monitor, VMM) and removes its files. The caller holds the lock on
  * container_fd. 0, or -1 with err filled. */
 int container_destroy(const struct store *store, const char *id, int container_fd, struct error *err);

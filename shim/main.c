@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "shim/command.h"
 #include "shim/config.h"
+#include "shim/version.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,6 @@
 #include <unistd.h>
 
 #define ROOT_DEFAULT "/run/husk"
-#define SPEC_VERSION "1.2.0"
 
 #define GLOBAL(name) offsetof(struct global_options, name)
 static const struct option_row global_rows[] = {
@@ -31,20 +31,32 @@ static const struct option_row global_rows[] = {
     {"debug", 0, NULL, "the same as --log-level debug", option_set_flag, GLOBAL(debug)},
     {"systemd-cgroup", 0, NULL, "cgroupsPath is in systemd's form", option_set_flag, GLOBAL(systemd_cgroup)},
     {"cgroup-manager", 0, "NAME", "cgroupfs, systemd or disabled", option_set_string, GLOBAL(cgroup_manager)},
+    {"rootless", 0, "VALUE", "true, false or auto: accepted, the cgroup manager decides", option_set_string,
+     GLOBAL(rootless)},
+    {"criu", 0, "PATH", "accepted: checkpoints do not need criu", option_set_string, GLOBAL(criu)},
     {"config-dir", 0, "DIR", "where husk.conf lies (default: " CONFIG_DIR_DEFAULT ")", option_set_string,
      GLOBAL(config_dir)},
     {"version", 'v', NULL, "print the version", option_set_flag, GLOBAL(version)},
+    {"version", 'V', NULL, "the same", option_set_flag, GLOBAL(version)}, /* crun's letter */
     {0}};
 
 static void print_help(FILE *out)
 {
-    fprintf(out, "Usage: husk [GLOBAL OPTION...] COMMAND [ARGUMENT...]\n\n"
-                 "An OCI runtime that gives each pod its own Linux kernel in a KVM microVM.\n\nCommands:\n");
+    fprintf(out,
+            "NAME:\n   husk - an OCI runtime that gives each pod its own Linux kernel in a KVM microVM\n\n"
+            "USAGE:\n   husk [global options] command [command options] [arguments...]\n\n"
+            "VERSION:\n   " HUSK_VERSION "\n\nCOMMANDS:\n");
     command_print_all(out);
-    fprintf(out, "\nGlobal options:\n");
+    fprintf(out, "\nGLOBAL OPTIONS:\n");
     options_print_help(global_rows, out);
-    fprintf(out, "%-34s %s\n\n\"husk COMMAND --help\" explains a command.\n", "  -h, --help",
-            "show this help");
+    fprintf(out, "   %-33s %s\n\n\"husk COMMAND --help\" explains a command.\n", "--help, -h", "show help");
+}
+
+/* As runc's: engines show these lines, podman among its `info`. */
+static void print_version(void)
+{
+    printf("husk version " HUSK_VERSION "\ncommit: " VERSION_COMMIT "\nspec: " VERSION_SPEC
+           "\nlibseccomp: " VERSION_LIBSECCOMP "\n");
 }
 
 /* Files opened later must not take the place of a standard stream that the caller closed. */
@@ -120,8 +132,31 @@ static int check_cgroup_manager(const char *name, struct error *err)
     return error_set(err, 0, "--cgroup-manager: unknown manager \"%s\"", name);
 }
 
+static int check_rootless(const char *value, struct error *err)
+{
+    if (!value || strcmp(value, "true") == 0 || strcmp(value, "false") == 0 || strcmp(value, "auto") == 0)
+        return 0;
+    return error_set(err, 0, "--rootless: \"%s\" is neither true, false nor auto", value);
+}
+
+/* `husk help` and `husk help COMMAND`. */
+static int run_help(int argc, char **argv, struct error *err)
+{
+    if (argc < 2) {
+        print_help(stdout);
+        return 0;
+    }
+    const struct command *command = command_find(argv[1]);
+    if (!command)
+        return error_set(err, 0, "unknown command \"%s\" (husk --help lists them)", argv[1]);
+    command_print_help(command, stdout);
+    return 0;
+}
+
 static int run_command(struct context *context, int argc, char **argv, struct error *err)
 {
+    if (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "h") == 0)
+        return run_help(argc, argv, err);
     const struct command *command = command_find(argv[0]);
     if (!command)
         return error_set(err, 0, "unknown command \"%s\" (husk --help lists them)", argv[0]);
@@ -143,10 +178,11 @@ static int run(struct context *context, int argc, char **argv, struct error *err
         return 0;
     }
     if (count < 0 || open_log(context, err) < 0 ||
-        check_cgroup_manager(context->options.cgroup_manager, err) < 0)
+        check_cgroup_manager(context->options.cgroup_manager, err) < 0 ||
+        check_rootless(context->options.rootless, err) < 0)
         return -1;
     if (context->options.version) {
-        printf("husk version " HUSK_VERSION "\nspec: " SPEC_VERSION "\n");
+        print_version();
         return 0;
     }
     if (count == 0) {

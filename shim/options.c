@@ -85,7 +85,9 @@ static int option_parse_one(const struct option_row *rows, void *target, int arg
     const char *word = argv[at];
     const struct option_row *row;
     const char *value = NULL;
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+    /* The last two are crun's. */
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "--usage") == 0 ||
+        strcmp(word, "-?") == 0)
         return OPTIONS_HELP;
     if (word[1] == '-') {
         size_t length = strcspn(word + 2, "=");
@@ -138,12 +140,11 @@ int options_parse(const struct option_row *rows, void *target, int argc, char **
 void options_print_help(const struct option_row *rows, FILE *out)
 {
     for (; rows->name; rows++) {
-        char left[64];
-        char letter[8] = "    ";
+        char left[64], letter[8] = "";
         if (rows->letter)
-            snprintf(letter, sizeof(letter), "-%c, ", rows->letter);
-        snprintf(left, sizeof(left), "  %s--%s%s%s", letter, rows->name, rows->argument ? " " : "",
-                 rows->argument ? rows->argument : "");
-        fprintf(out, "%-34s %s\n", left, rows->help);
+            snprintf(letter, sizeof(letter), ", -%c", rows->letter);
+        snprintf(left, sizeof(left), "--%s%s%s%s", rows->name, rows->argument ? " " : "",
+                 rows->argument ? rows->argument : "", letter);
+        fprintf(out, "   %-33s %s\n", left, rows->help);
     }
 }

@@ -45,7 +45,8 @@ void option_list_fini(struct option_list *list);
 
 /* Parses argv[0..argc-1] into target. With `permute`, options may follow positional arguments; without, the
  * first positional argument ends them. "--" always does. Positional arguments are moved to the front of argv.
- * Returns their number, OPTIONS_HELP when --help or -h is among the options, or -1 with err filled. */
+ * Returns their number, OPTIONS_HELP when --help, -h, or crun's --usage and -? is among the options, or -1
+ * with err filled. */
 int options_parse(const struct option_row *rows, void *target, int argc, char **argv, bool permute,
                   struct error *err);
 
