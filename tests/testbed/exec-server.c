@@ -11,6 +11,7 @@
  * Started by `init` after switch_root: exec-server TOKEN PORT INTERFACE ADDRESS/BITS SYNC-DIRECTORY
  */
 #include "channel.h"
+#include "nudge.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -418,6 +419,7 @@ static int serve(char **argv)
         return 1;
     }
     signal(SIGCHLD, SIG_IGN);
+    nudge_start();
     say("testbed: ready\n");
     for (;;) {
         int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
