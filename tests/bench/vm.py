@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -48,7 +49,10 @@ class Vm:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, _kind, error, _trace):
+        if error:
+            time.sleep(1)  # a VMM that is about to end says why
+            print(f"{self.name}: exit status {self.vmm.poll()}\n{self.logs()}", file=sys.stderr, flush=True)
         self.stop()
 
     def path(self, name):
@@ -63,7 +67,7 @@ class Vm:
     def logs(self):
         text = ""
         for name in sorted(os.listdir(self.directory)):
-            if name.endswith(".log"):
+            if name.endswith(".log") or name == "status":
                 with open(self.path(name), errors="replace") as log:
                     text += f"--- {name}\n{log.read()[-2000:]}\n"
         return text
