@@ -13,7 +13,7 @@
 static const char features_text[] = JSON_TEXT({
     "ociVersionMin": "1.0.0",
     "ociVersionMax": "1.2.0",
-    "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+    "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
     "mountOptions": [
         "_netdev", "async", "atime", "bind", "defaults", "dev", "diratime", "exec", "idmap", "loud", "noatime", "nodev",
         "nodiratime", "noexec", "nofail", "noiversion", "nolazytime", "nomand", "norelatime",
@@ -46,7 +46,11 @@ static const char features_text[] = JSON_TEXT({
                 "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                 "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"
             ],
-            "archs": ["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+            "archs": [
+                "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64",
+                "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_X32",
+                "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"
+            ],
             "knownFlags": [
                 "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
                 "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"

@@ -1,0 +1,86 @@
+#!/bin/bash
+# ps, update and events tell and change what is so in the guest: its pids, its cgroup, its want of memory; the forms are runc's.
+# limit: 300
+. "${0%/*}/lib.sh"
+
+bundle_make "$bundle" '.process.args = ["sh", "-c", $script] | .linux.resources.memory.limit = 134217728
+  | .linux.resources.pids.limit = 50' \
+  --arg script 'sleep 1001 & sleep 1002 & while :; do
+    case $(cat /srv/order 2> /dev/null) in
+    eat) rm /srv/order; python3 -c "x = bytearray(96 << 20); x[::4096] = b\"x\" * len(x[::4096]); print(len(x))" || echo killed ;;
+    stop) rm /srv/order; exit ;;
+    esac; sleep 0.1; done'
+rm -f "$rootfs/srv/order"
+husk run --detach --bundle "$bundle" c1 > "$work/out" 2>&1 < /dev/null
+
+# --- ps
+wait_for 30 eval '[ "$(husk ps c1 | grep -c "sleep 100[12]")" = 2 ]' || fail "ps: $(husk ps c1)"
+matches "ps's head" "$(husk ps c1 | head -n 1)" '^UID +PID +PPID +C +STIME +TTY +TIME +CMD$'
+pids=$(husk ps --format json c1)
+matches "ps --format json" "$pids" '^\[[0-9]+(,[0-9]+)+\]$'
+# shellcheck disable=SC2009 # the other ps
+equal "the table has the same pids" "$(husk ps c1 -o pid=,args= | grep -v 'sleep 0.1' | awk '{ print $1 }' | head -n 3 | xargs)" \
+  "$(jq -r '.[:3] | join(" ")' <<< "$pids")"
+equal "pids as the container sees them" "$(husk ps c1 -o nspid= | sort -n | head -n 1 | tr -d ' ')" 1
+equal "names" "$(husk ps c1 -o comm= | sort | uniq -c | awk '$2 == "sleep" && $1 >= 2 { print "sleeps" }')" sleeps
+fails_with 'not supported' husk ps c1 --forest
+fails_with 'invalid format option' husk ps --format xml c1
+
+# --- events --stats against the container's own view of its cgroup
+husk events --stats c1 > "$work/stats.json"
+equal "event" "$(jq -r '[.type, .id] | join(" ")' "$work/stats.json")" "stats c1"
+equal "limits" "$(jq -c '[.data.memory.usage.limit, .data.pids.limit]' "$work/stats.json")" "[134217728,50]"
+equal "counts" "$(jq '.data.pids.current >= 3 and .data.memory.usage.usage > 0 and .data.cpu.usage.total > 0' "$work/stats.json")" true
+crun_free() { # the members that runc's own events have, of a container under runc
+  bundle_make "$work/peer" '.process.args = ["sleep", "1000"]'
+  runc --root "$work/runc" run --detach --bundle "$work/peer" peer > /dev/null 2>&1 < /dev/null
+  runc --root "$work/runc" events --stats peer | jq -c '[.data | paths(type != "object" and type != "array") | select(.[0] != "blkio" and .[1] != "raw") | join(".")] - ["cpu.throttling.periods", "memory.usage.max", "pids.limit", "memory.cache"] | sort'
+  runc --root "$work/runc" delete --force peer
+}
+equal "members of the figures, as runc's" \
+  "$(jq -c '[.data | paths(type != "object" and type != "array") | select(.[0] != "blkio" and .[1] != "raw") | join(".")] - ["cpu.throttling.periods", "memory.usage.max", "pids.limit", "memory.cache"] | sort' "$work/stats.json")" \
+  "$(crun_free)"
+
+# --- update: single flags, a file, standard input; each value arrives in the guest, a wrong one changes nothing
+guest_value() { husk exec c1 cat "/sys/fs/cgroup/$1"; }
+husk update --memory 64m --memory-reservation 32m --pids-limit 40 --cpu-quota 50000 --cpu-period 200000 --cpu-share 2 c1
+equal "memory.max" "$(guest_value memory.max)" 67108864
+equal "memory.low" "$(guest_value memory.low)" 33554432
+equal "pids.max" "$(guest_value pids.max)" 40
+equal "cpu.max" "$(guest_value cpu.max)" "50000 200000"
+equal "cpu.weight" "$(guest_value cpu.weight)" 1
+echo '{"cpu": {"quota": 70000}, "pids": {"limit": -1}}' | husk update --resources - c1
+equal "cpu.max after an update of the quota alone" "$(guest_value cpu.max)" "70000 200000"
+equal "pids.max" "$(guest_value pids.max)" max
+echo '{"memory": {"limit": 83886080}}' > "$work/resources.json"
+husk update -r "$work/resources.json" c1
+equal "memory.max" "$(guest_value memory.max)" 83886080
+equal "what the state keeps" "$(jq -c '.resources | [.memory.limit, .cpu.quota, .cpu.period, .pids.limit]' "$state/containers/c1/state.json")" \
+  "[83886080,70000,200000,-1]"
+fails_with 'memory' husk update --memory lots c1
+fails_with 'RDT' husk update --l3-cache-schema x c1
+fails_with 'swap' husk update --pids-limit 30 --memory-swap 1m c1
+equal "pids.max after an update that failed" "$(guest_value pids.max)" max
+echo '{"cpu": {"quota": 90000}, "unified": {"memory.high": "64M", "cpu.weight": "nonsense"}}' > "$work/resources.json"
+fails_with 'unified|cpu.weight' husk update -r "$work/resources.json" c1
+equal "cpu.max after an update that failed half-way" "$(guest_value cpu.max)" "70000 200000"
+equal "memory.high after an update that failed half-way" "$(guest_value memory.high)" max
+equal "what the state keeps then" "$(jq -c '.resources.cpu.quota' "$state/containers/c1/state.json")" 70000
+
+# --- events: at an interval, and an OOM kill
+fails_with 'interval' husk events --interval 0s c1
+husk events --interval 500ms c1 > "$work/events" 2> "$work/events.err" &
+events=$!
+wait_for 30 test -s "$work/events" || fail "no events"
+echo eat > "$rootfs/srv/order"
+wait_for 60 grep -q '"oom"' "$work/events" || fail "no OOM event; the container says: $(cat "$work/out"), events: $(tail -n 3 "$work/events") $(cat "$work/events.err")"
+equal "the OOM event" "$(grep -m 1 '"oom"' "$work/events")" '{"type":"oom","id":"c1"}'
+echo stop > "$rootfs/srv/order"
+wait_for 60 stopped c1 || fail "not stopped"
+ok "events ends well with the container" wait $events
+ok "each line is JSON" jq -e . "$work/events" > /dev/null
+fails_with 'container with id c1 is not running' husk events c1
+fails_with 'not running' husk ps c1
+fails_with 'not running' husk update --memory 1m c1
+husk delete c1
+for verb in ps events update; do fails_with 'does not exist' husk $verb c1; done
