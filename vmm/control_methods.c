@@ -55,5 +55,9 @@ const struct control_method control_methods[] = {
     {"net.find", control_net_find},
     {"net.link", control_net_link},
     {"net.announce", control_net_announce},
+    {"cpus.resize", control_cpus_resize},
+    {"memory.resize", control_memory_resize},
+    {"memory.balloon", control_memory_balloon},
+    {"memory.info", control_memory_info},
 };
 const size_t control_methods_count = sizeof(control_methods) / sizeof(control_methods[0]);

@@ -13,6 +13,14 @@
  *   net.link      {"id": N, "up": bool} -> {}
  *   net.announce  {"id": N} -> {}
  *                 The guest tells its neighbours where it is.
+ *   cpus.resize   {"cpus": N} -> {"cpus": vCPUs there are}
+ *                 At least N vCPUs exist, for the guest to bring online. ERANGE beyond --cpus-max.
+ *   memory.resize {"mib": N, "timeout_ms": N (5000)} -> {"mib": what the guest has plugged, boot memory
+ * included} Asks the guest for N MiB in all (at least its boot memory), and answers once it is there or the
+ * time is over. ERANGE beyond --memory-max, ENOTSUP without it. memory.balloon {"mib": N} -> {} Asks the
+ * guest to hold N MiB back. memory.info   {} -> {"boot_mib", "max_mib", "requested_mib", "mib",
+ * "balloon_mib", "returned_bytes", "statistics": {"free-memory": bytes, ...}}; the last three only with a
+ * balloon
  */
 #ifndef HUSK_VMM_CONTROL_METHODS_H
 #define HUSK_VMM_CONTROL_METHODS_H
@@ -21,6 +29,7 @@
 
 struct io_threads;
 struct machine;
+struct memory_control;
 
 /* The `arg` of all handlers. */
 struct control_target {
@@ -28,6 +37,7 @@ struct control_target {
     struct loop *loop;
     struct machine *machine;
     struct io_threads *net_threads; /* NULL: this VM cannot have network devices */
+    struct memory_control *memory;
 };
 
 extern const struct control_method control_methods[];
@@ -39,5 +49,11 @@ int control_net_detach(void *arg, struct control_request *request, json_t **resu
 int control_net_find(void *arg, struct control_request *request, json_t **result, struct error *err);
 int control_net_link(void *arg, struct control_request *request, json_t **result, struct error *err);
 int control_net_announce(void *arg, struct control_request *request, json_t **result, struct error *err);
+
+/* Handlers: control_memory.c. */
+int control_cpus_resize(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_memory_resize(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_memory_balloon(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_memory_info(void *arg, struct control_request *request, json_t **result, struct error *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include "common/fd.h"
 #include "common/loop.h"
 #include "protocol/protocol.h"
+#include "vmm/control_memory.h"
 #include "vmm/control_methods.h"
 #include "vmm/files.h"
 #include "vmm/io_threads.h"
@@ -257,7 +258,13 @@ static int serve_control(struct vmm *vmm, struct error *err)
     if (vmm->files.control < 0)
         return 0;
     vmm->control_target = (struct control_target){
-        .id = vmm->options.id, .loop = vmm->loop, .machine = vmm->machine, .net_threads = vmm->net_threads};
+        .id = vmm->options.id,
+        .loop = vmm->loop,
+        .machine = vmm->machine,
+        .net_threads = vmm->net_threads,
+        .memory = memory_control_new(vmm->loop, vmm->machine, vmm->mem, vmm->balloon)};
+    if (!vmm->control_target.memory)
+        return error_set(err, errno, "control socket");
     /* Lives as long as the process. */
     if (!control_new(vmm->loop, take_fd(&vmm->files.control), control_methods, control_methods_count,
                      &vmm->control_target))

@@ -64,6 +64,7 @@ static const struct seccomp_rule rules_io[] = {
     CALL(recvfrom, "vsock connections"),
     CALL(recvmsg, "vsock connections; control requests with their descriptors"),
     CALL(sendmsg, "vsock connections"),
+    CALL(sendto, "answers on the control socket"),
     CALL(accept4, "vsock and control connections from the host; no socket is ever made here"),
     CALL(shutdown, "half-closed vsock connections"),
     IOCTL(KVM_GET_REGS, "saving vCPUs"),

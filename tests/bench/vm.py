@@ -31,8 +31,10 @@ def guest_files():
 class Vm:
     """A running VM. hello_seconds: from just before the VMM's start to the agent's first answer."""
 
-    def __init__(self, cpus=1, memory_mib=256, shared=None, cache="auto"):
+    def __init__(self, cpus=1, memory_mib=256, shared=None, cache="auto", more=(), fds=()):
+        """more: further arguments of the VMM; fds: descriptors that it inherits."""
         self.cpus, self.memory_mib, self.shared, self.cache = cpus, memory_mib, shared, cache
+        self.more, self.fds = list(more), list(fds)
         self.directory = tempfile.mkdtemp(prefix="husk-bench-")
         self.children = []
         self.kernel, self.initramfs = guest_files()
@@ -134,7 +136,7 @@ class HuskVm(Vm):
     def spawn(self, command):
         with open(self.path("husk-vmm.log"), "ab") as log:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                     pass_fds=[self.listener.fileno()])
+                                     pass_fds=[self.listener.fileno(), *self.fds])
         self.children.append(child)
         return child
 
@@ -144,8 +146,21 @@ class HuskVm(Vm):
         command = ["husk-vmm", "--id", "bench", "--cpus", str(self.cpus), "--memory", str(self.memory_mib),
                    "--kernel", self.kernel, "--initrd", self.initramfs, "--vsock", f"fd:{self.listener.fileno()}",
                    "--console", self.path("console.log"), "--status", self.path("status"), "--stats",
-                   "--fs-cache", self.cache]
+                   "--fs-cache", self.cache, "--control", self.path("control"), *self.more]
         return command + (["--shared", self.shared] if self.shared else [])
+
+    def control(self, method, fds=(), **params):
+        """A request to the VMM's control socket (vmm/control_methods.h); its result."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+            sock.connect(self.path("control"))
+            socket.send_fds(sock, [json.dumps({"method": method, "params": params}).encode()], fds)
+            text = sock.recv(128 << 10)
+        if not text:
+            raise RuntimeError(f"{method}: the VMM hung up\n{self.logs()}")
+        answer = json.loads(text)
+        if "error" in answer:
+            raise RuntimeError(answer["error"]["text"])
+        return answer["result"]
 
     def connect(self):
         """The VMM keeps connections until the guest listens, so the first one waits for the agent."""
@@ -199,7 +214,7 @@ class QemuVm(Vm):
             command += ["-object", f"memory-backend-memfd,id=memory,size={self.memory_mib}M,share=on",
                         "-M", "memory-backend=memory", "-chardev", f"socket,id=fs,path={self.path('fs')}",
                         "-device", "vhost-user-fs-device,queue-size=1024,chardev=fs,tag=husk"]
-        return command
+        return command + self.more
 
     def connect(self):
         if not self.knocked:
