@@ -96,34 +96,35 @@ static int container_make_cgroup(struct container *container, struct error *err)
     return failed ? error_set(err, -failed, "watch the cgroup") : 0;
 }
 
-/* The paths of the host's bind sources by index in spec.mounts, from {"<index>": path}. Heap array of
- * borrowed strings. */
-static const char **mount_sources_parse(const struct spec *spec, const json_t *params, struct error *err)
+/* Paths below SHARED_DIR by the index of what they are for, from params[key], {"<index>": path}. Heap array
+ * of `count` borrowed strings. */
+static const char **shared_paths_parse(const json_t *params, const char *name, size_t count,
+                                       struct error *err)
 {
     json_t *map = NULL, *value;
     const char *key;
-    const char **sources = calloc(spec->mount_count + 1, sizeof(*sources));
-    if (!sources) {
-        error_set(err, ENOMEM, "mounts");
+    const char **paths = calloc(count + 1, sizeof(*paths));
+    if (!paths) {
+        error_set(err, ENOMEM, "%s", name);
         return NULL;
     }
-    int failed = json_get_object(params, "", "mounts", &map, err) < 0;
+    int failed = json_get_object(params, "", name, &map, err) < 0;
     json_object_foreach(map, key, value)
     {
         char *end;
         unsigned long index = strtoul(key, &end, 10);
         if (failed)
             break;
-        if (*end || !*key || index >= spec->mount_count || !json_is_string(value))
-            failed = error_set(err, 0, "mounts: '%s' is no index of a mount with a path", key);
+        if (*end || !*key || index >= count || !json_is_string(value))
+            failed = error_set(err, 0, "%s: '%s' is no index of %s with a path", name, key, name);
         else
-            sources[index] = json_string_value(value);
+            paths[index] = json_string_value(value);
     }
     if (failed) {
-        free(sources);
+        free(paths);
         return NULL;
     }
-    return sources;
+    return paths;
 }
 
 static int id_maps_copy(struct spec_id_map **to, size_t *to_count, const struct spec_id_map *from,
@@ -151,7 +152,10 @@ static struct container *join_find(const struct container *container, const json
     const char *id = json_string_value(json_object_get(map, key));
     struct container *other = id ? sandbox_find(container->sandbox, id) : NULL;
     if (!id)
-        error_set(err, 0, "linux.namespaces[%zu].path: a %s namespace of another kernel can't be joined",
+        error_set(err, 0,
+                  "linux.namespaces[%zu].path: the %s namespace is of another kernel: only containers of one "
+                  "sandbox "
+                  "can share it",
                   join->index, join->name);
     else if (!other || other == container || !other->init || other->init->pidfd < 0 ||
              (other->init->state != PROCESS_CREATED && other->init->state != PROCESS_RUNNING))
@@ -194,12 +198,19 @@ static int container_make_init(struct container *container, struct launch *launc
     struct process_wish wish;
     if (json_require(json_get_string(container->params, "", "root", &launch->root, err), "", "root", err) <
             0 ||
+        json_get_string(container->params, "", "bundle", &launch->bundle, err) < 0 ||
         process_wish_parse(&wish, container->params, container->spec->process.terminal, err))
         return -1;
-    cleanup_free const char **sources = mount_sources_parse(container->spec, container->params, err);
-    if (!sources)
+    const struct spec *spec = container->spec;
+    cleanup_free const char **sources =
+        shared_paths_parse(container->params, "mounts", spec->mount_count, err);
+    cleanup_free const char **hooks =
+        sources ? shared_paths_parse(container->params, "hooks", spec->create_hooks.count, err) : NULL;
+    if (!hooks)
         return -1;
-    launch->spec = container->spec;
+    launch->spec = spec;
+    launch->id = container->id;
+    launch->hook_programs = hooks;
     launch->cgroup_fd = container->cgroup.fd;
     launch->cgroup_name = container->cgroup.name;
     launch->mount_sources = sources;
@@ -249,7 +260,7 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
     struct container *container = container_new(sandbox, id, params, err);
     if (!container)
         return -1;
-    struct launch launch = {.init_pidfd = -1};
+    struct launch launch = {.init_pidfd = -1, .bundle = ""};
     container->spec = spec_new(config, err);
     if (!container->spec || container_resolve_joins(container, launch.join_pidfds, err) ||
         container_make_cgroup(container, err) || container_make_init(container, &launch, request, err)) {

@@ -8,6 +8,7 @@
 
 #include "agent/credentials.h"
 #include "agent/devices.h"
+#include "agent/hooks.h"
 #include "agent/namespaces.h"
 #include "agent/program.h"
 #include "agent/resolve.h"
@@ -181,7 +182,8 @@ static int step_build_container(const struct launch *launch, const struct trees 
     cleanup_fd int cwd_fd = resolve_make_directory(root_fd, launch->process->cwd);
     if (cwd_fd < 0 && cwd_fd != -EROFS)
         return error_set(err, -cwd_fd, "process.cwd '%s'", launch->process->cwd);
-    if (rootfs_protect(spec, root_fd, err))
+    if (rootfs_protect(spec, root_fd, err) ||
+        hooks_run(launch, &spec->create_hooks, "createContainer", "creating", trees->hook_fds, err))
         return -1;
     return rootfs_pivot(spec, root_fd, err);
 }
@@ -241,7 +243,12 @@ static int process_run(const struct launch *launch, const struct trees *trees, s
     int failed =
         launch_is_init(launch) ? step_build_container(launch, trees, err) : step_enter_container(launch, err);
     if (failed || step_become_user(launch, err) || program_find(launch->process, path, err) ||
-        step_wait_for_start(err) || step_filter_and_settle(launch, err))
+        step_wait_for_start(err))
+        return -1;
+    if (launch_is_init(launch) &&
+        hooks_run(launch, &launch->spec->start_hooks, "startContainer", "created", NULL, err))
+        return -1;
+    if (step_filter_and_settle(launch, err))
         return -1;
     return program_run(launch->process, path, err);
 }

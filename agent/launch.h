@@ -27,7 +27,9 @@ struct launch {
     int user_fd;    /* stage 1's own: the user namespace with the container's mappings, or -1 */
     /* For an init: */
     int join_pidfds[SPEC_NAMESPACES]; /* by index in spec->joins: the init that has the namespace */
+    const char *id, *bundle;          /* of the container's state, for its hooks */
     const char *cgroup_name;          /* path below CGROUP_ROOT */
+    const char *const *hook_programs; /* by index in spec->create_hooks: path below SHARED_DIR, or NULL */
     const char *root;                 /* path below SHARED_DIR */
     const char *const *mount_sources; /* by index in spec->mounts: path below SHARED_DIR, or NULL */
 };

@@ -223,23 +223,6 @@ static int top_domainname(void *into, const json_t *object, const char *where, c
     return uts_name(&spec->domainname, object, where, key, err);
 }
 
-static int top_hooks(void *into, const json_t *object, const char *where, const char *key, struct error *err)
-{
-    static const struct spec_field hooks[] = {
-        {"prestart", spec_field_elsewhere, NULL, false}, /* these four run on the host: the shim's */
-        {"createRuntime", spec_field_elsewhere, NULL, false},
-        {"poststart", spec_field_elsewhere, NULL, false},
-        {"poststop", spec_field_elsewhere, NULL, false},
-        {"createContainer", NULL, "hooks in the guest are not offered", false},
-        {"startContainer", NULL, "hooks in the guest are not offered", false},
-        {NULL, NULL, NULL, false},
-    };
-    json_t *section = NULL;
-    if (json_get_object(object, where, key, &section, err) < 0)
-        return -1;
-    return spec_fields_parse(hooks, into, section, "hooks", err);
-}
-
 static const struct spec_field top_fields[] = {
     {"ociVersion", spec_field_elsewhere, NULL, false},
     {"annotations", spec_field_elsewhere, NULL, false},
@@ -248,7 +231,7 @@ static const struct spec_field top_fields[] = {
     {"hostname", top_hostname, NULL, false},
     {"domainname", top_domainname, NULL, false},
     {"mounts", spec_parse_mounts, NULL, false},
-    {"hooks", top_hooks, NULL, false},
+    {"hooks", spec_parse_hooks, NULL, false},
     {"linux", top_linux, NULL, false},
     {"vm", NULL, "the sandbox's machine is husk's own", false},
     {"windows", NULL, "the guest is Linux", false},
@@ -291,6 +274,8 @@ void spec_free(struct spec *spec)
     }
     free(spec->mounts);
     spec_id_maps_fini(&spec->id_maps);
+    spec_hooks_fini(&spec->create_hooks);
+    spec_hooks_fini(&spec->start_hooks);
     free(spec->masked_paths);
     free(spec->readonly_paths);
     free(spec->devices);

@@ -13,6 +13,7 @@
 #define HUSK_AGENT_SPEC_H
 
 #include "common/error.h"
+#include "common/hook.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -144,6 +145,11 @@ struct spec_resources {
     size_t device_rule_count;
 };
 
+struct spec_hooks {
+    struct hook *list;
+    size_t count;
+};
+
 struct spec {
     json_t *json;                      /* config.json */
     const char *hostname, *domainname; /* NULL when absent */
@@ -166,7 +172,8 @@ struct spec {
     struct spec_resources resources;
     unsigned long personality; /* PER_*, with personality_given */
     bool personality_given;
-    struct seccomp_filter *seccomp; /* NULL: none */
+    struct seccomp_filter *seccomp;              /* NULL: none */
+    struct spec_hooks create_hooks, start_hooks; /* createContainer, startContainer */
 };
 
 /* Parses config.json's object. New spec, or NULL with err filled. */

@@ -26,6 +26,8 @@ int spec_parse_gid_maps(void *into, const json_t *object, const char *where, con
                         struct error *err);
 int spec_parse_time_offsets(void *into, const json_t *object, const char *where, const char *key,
                             struct error *err);
+int spec_parse_hooks(void *into, const json_t *object, const char *where, const char *key, struct error *err);
+void spec_hooks_fini(struct spec_hooks *hooks);
 
 /* One list of mappings (object[key]) into *maps, a heap array, and *count. 0 or -1. */
 int spec_id_maps_parse(struct spec_id_map **maps, size_t *count, const json_t *object, const char *where,

@@ -111,6 +111,25 @@ static int prepare_mount(const struct launch *launch, size_t index, int shared_f
     return *tree_fd < 0 ? error_set(err, -*tree_fd, "%s", instead) : 0;
 }
 
+/* Programs of createContainer hooks are the host's (config.md: their path "MUST resolve in the runtime
+ * namespace"), and come as single files. */
+static int prepare_hooks(const struct launch *launch, int shared_fd, struct trees *trees, struct error *err)
+{
+    const struct spec_hooks *hooks = &launch->spec->create_hooks;
+    trees->hook_fds = calloc(hooks->count + 1, sizeof(int));
+    if (!trees->hook_fds)
+        return error_set(err, ENOMEM, "hooks");
+    for (size_t i = 0; i < hooks->count; i++) {
+        const char *program = launch->hook_programs[i];
+        int fd = program ? resolve_beneath(shared_fd, program, O_PATH) : -ENOENT;
+        if (fd < 0)
+            return error_set(err, -fd, "hooks.createContainer[%zu].path '%s' of the host", i,
+                             hooks->list[i].path);
+        trees->hook_fds[i] = fd;
+    }
+    return 0;
+}
+
 int trees_prepare(const struct launch *launch, struct trees *trees, struct error *err)
 {
     const struct spec *spec = launch->spec;
@@ -128,6 +147,8 @@ int trees_prepare(const struct launch *launch, struct trees *trees, struct error
         if (prepare_mount(launch, i, shared_fd, &trees->mount_fds[i], err))
             return error_wrap(err, "mounts[%zu]: %s on %s", i, mount->type, mount->destination);
     }
+    if (prepare_hooks(launch, shared_fd, trees, err))
+        return -1;
     /* Device files can't be made in a user namespace. */
     return launch->user_fd >= 0 ? devices_prepare(spec, &trees->device_fds, err) : 0;
 }

@@ -14,6 +14,7 @@ struct launch;
 struct trees {
     int root_fd;
     int *mount_fds;  /* by index in spec->mounts; -1: a filesystem that the container's own process mounts */
+    int *hook_fds;   /* by index in spec->create_hooks: the program, a plain file */
     int *device_fds; /* see devices.h; NULL: device files are made where they belong */
 };
 

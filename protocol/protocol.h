@@ -29,6 +29,9 @@
  *
  *   container.create  {"container": ID, "spec": config.json's object as it came,
  *                      "root": path below SHARED_DIR, "mounts": {"<index in spec.mounts>": path below it},
+ *                      "hooks": {"<index in spec.hooks.createContainer>": path of the program below it},
+ *                      "namespaces": {"<index in spec.linux.namespaces>": ID of the container that has it},
+ *                      "bundle": its path on the host,
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
  *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
  *                      "stdout"}}
@@ -70,25 +73,21 @@
  * or {"signal": N, "core": bool} Answered when the process has ended and what it wrote was handed to its
  * streams. process.resize    {"container", "process", "rows": N, "columns": N} -> {}
  *
- *   sandbox.network.set {"interfaces": [{"id": the host's index, "name", "mac": "aa:bb:..", "mtu", "up": bool,
- *                          "noarp": bool, "queue_length", "loopback": true for lo (which has no MAC),
- *                          "device": platform device to bind first, for a NIC attached later,
- *                          "addresses": [{"address", "prefix", "scope", "flags", "peer", "broadcast", "label",
- *                                         "metric", "valid_s", "preferred_s"}],
- *                          "neighbours": [{"address", "mac", "flags"}],
+ *   sandbox.network.set {"interfaces": [{"id": the host's index, "name", "mac": "aa:bb:..", "mtu", "up":
+ * bool, "noarp": bool, "queue_length", "loopback": true for lo (which has no MAC), "device": platform device
+ * to bind first, for a NIC attached later, "addresses": [{"address", "prefix", "scope", "flags", "peer",
+ * "broadcast", "label", "metric", "valid_s", "preferred_s"}], "neighbours": [{"address", "mac", "flags"}],
  *                          "sysctls": {"ipv4": {NAME: N}, "ipv6": {NAME: N}}}],
- *                        "routes": [{"destination": "10.0.0.0/8", "table", "protocol", "scope", "type", "tos", "flags",
- *                                    "interface": id, "gateway", "source", "from", "metric", "preference",
- *                                    "expires_s", "metrics": [[RTAX_*, N]],
- *                                    "nexthops": [{"interface": id, "gateway", "weight", "flags"}]}],
- *                        "rules": [{"family": 4|6, "action", "priority", "table", "from", "to", "input", "output",
- *                                   "mark", "mask", "tos", "flags", "goto", "suppress_prefix", "protocol",
- *                                   "ip_protocol", "source_ports": [N, N], "destination_ports": [N, N]}]}
+ *                        "routes": [{"destination": "10.0.0.0/8", "table", "protocol", "scope", "type",
+ * "tos", "flags", "interface": id, "gateway", "source", "from", "metric", "preference", "expires_s",
+ * "metrics": [[RTAX_*, N]], "nexthops": [{"interface": id, "gateway", "weight", "flags"}]}], "rules":
+ * [{"family": 4|6, "action", "priority", "table", "from", "to", "input", "output", "mark", "mask", "tos",
+ * "flags", "goto", "suppress_prefix", "protocol", "ip_protocol", "source_ports": [N, N], "destination_ports":
+ * [N, N]}]}
  *                     -> {"removed": [platform device of a NIC that was taken away]}
- *                     The whole network of the pod, as it is to be; numbers are rtnetlink's. NICs are found by their MAC.
- *                     What an earlier request had and this one lacks is removed; what the container made itself stays.
- *   sandbox.shutdown  {} -> {}
- *                     Kills what runs; the guest syncs and powers off after the answer.
+ *                     The whole network of the pod, as it is to be; numbers are rtnetlink's. NICs are found
+ * by their MAC. What an earlier request had and this one lacks is removed; what the container made itself
+ * stays. sandbox.shutdown  {} -> {} Kills what runs; the guest syncs and powers off after the answer.
  */
 #ifndef HUSK_PROTOCOL_PROTOCOL_H
 #define HUSK_PROTOCOL_PROTOCOL_H
@@ -106,7 +105,8 @@
  * and .../mounts/<n>. */
 #define SHARED_TAG    "husk"
 #define SHARED_DIR    "/run/husk/shared"
-#define SHARED_ROOTFS "rootfs" /* the name of a container's root filesystem in its directory */
+#define SHARED_ROOTFS "rootfs"  /* the name of a container's root filesystem in its directory */
+#define SHARED_MAPPED "mapped-" /* and of a mount that is to be id-mapped, followed by its index */
 
 #define FRAME_BYTES_MAX  (8u << 20)
 #define CONTAINER_ID_MAX 128 /* characters */

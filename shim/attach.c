@@ -183,10 +183,38 @@ static void trees_close(struct attach_tree *trees, size_t count)
     free(trees);
 }
 
+/* Where the tree of a mount, or a hook's program, is in the container's directory. */
+static void mount_name(char name[NAME_MAX], const struct bundle_mount *mount)
+{
+    snprintf(name, NAME_MAX, "%s%zu", mount->idmap ? SHARED_MAPPED : "mounts/", mount->index);
+}
+
+static json_t *create_hooks(const struct bundle *bundle)
+{
+    return json_object_get(bundle->hooks, "createContainer");
+}
+
+/* The programs of hooks that run in the guest, one plain file each. */
+static int attach_hooks(struct attach_tree *trees, const char *container, const struct bundle *bundle,
+                        struct error *err)
+{
+    for (size_t i = 0; i < json_array_size(create_hooks(bundle)); i++) {
+        struct attach_tree *tree = &trees[i];
+        const char *path =
+            json_string_value(json_object_get(json_array_get(create_hooks(bundle), i), "path"));
+        snprintf(tree->target, sizeof(tree->target), "/%s/hooks/%zu", container, i);
+        if (tree_open(tree, path ? path : "", false, err) < 0)
+            return error_wrap(err, "hooks.createContainer[%zu]", i);
+        if (tree->directory)
+            return error_set(err, EISDIR, "hooks.createContainer[%zu]: %s", i, path);
+    }
+    return 0;
+}
+
 int attach_bundle(const struct sandbox *sandbox, const char *container, const struct bundle *bundle,
                   struct error *err)
 {
-    size_t count = bundle->mount_count + 1;
+    size_t count = bundle->mount_count + 1 + json_array_size(create_hooks(bundle));
     struct attach_tree *trees = calloc(count, sizeof(*trees));
     if (!trees)
         return error_set(err, ENOMEM, "attach trees");
@@ -194,35 +222,49 @@ int attach_bundle(const struct sandbox *sandbox, const char *container, const st
         trees[i].fd = -1;
     snprintf(trees[0].target, sizeof(trees[0].target), "/%s/" SHARED_ROOTFS, container);
     int result = tree_open(&trees[0], bundle->rootfs, true, err);
-    for (size_t i = 1; i < count && result == 0; i++) {
+    for (size_t i = 1; i <= bundle->mount_count && result == 0; i++) {
         const struct bundle_mount *mount = &bundle->mounts[i - 1];
-        snprintf(trees[i].target, sizeof(trees[i].target), "/%s/mounts/%zu", container, mount->index);
+        char name[NAME_MAX];
+        mount_name(name, mount);
+        snprintf(trees[i].target, sizeof(trees[i].target), "/%s/%s", container, name);
         result = tree_open(&trees[i], mount->source, mount->recursive, err);
         if (result < 0)
             error_wrap(err, "mounts[%zu].source", mount->index);
     }
+    if (result == 0)
+        result = attach_hooks(trees + 1 + bundle->mount_count, container, bundle, err);
     if (result == 0)
         result = attach_trees(sandbox, trees, count, err);
     trees_close(trees, count);
     return result;
 }
 
-int attach_describe(const char *container, const struct bundle *bundle, char **root, json_t **mounts,
-                    struct error *err)
+/* Adds {"<index>": path} to a map. 0 or -1. */
+static int describe(json_t *map, size_t index, const char *container, const char *name)
 {
-    *root = NULL;
-    *mounts = json_object();
-    for (size_t i = 0; *mounts && i < bundle->mount_count; i++) {
-        char key[24];
-        snprintf(key, sizeof(key), "%zu", bundle->mounts[i].index);
-        json_t *path = json_sprintf("%s/mounts/%s", container, key);
-        if (json_object_set_new(*mounts, key, path) < 0) {
-            json_decref(*mounts);
-            *mounts = NULL;
-        }
+    char key[24];
+    snprintf(key, sizeof(key), "%zu", index);
+    return json_object_set_new(map, key, json_sprintf("%s/%s", container, name));
+}
+
+json_t *attach_describe(const char *container, const struct bundle *bundle, struct error *err)
+{
+    json_t *mounts = json_object(), *hooks = json_object();
+    char name[NAME_MAX];
+    int failed = 0;
+    for (size_t i = 0; i < bundle->mount_count && !failed; i++) {
+        mount_name(name, &bundle->mounts[i]);
+        failed = describe(mounts, bundle->mounts[i].index, container, name);
     }
-    if (*mounts && asprintf(root, "%s/" SHARED_ROOTFS, container) >= 0)
-        return 0;
-    json_decref(*mounts);
-    return error_set(err, ENOMEM, "container.create");
+    for (size_t i = 0; i < json_array_size(create_hooks(bundle)) && !failed; i++) {
+        snprintf(name, sizeof(name), "hooks/%zu", i);
+        failed = describe(hooks, i, container, name);
+    }
+    json_t *params = json_pack("{s:o, s:o, s:o}", "root", json_sprintf("%s/" SHARED_ROOTFS, container),
+                               "mounts", mounts, "hooks", hooks);
+    if (!failed && params)
+        return params;
+    json_decref(params);
+    error_set(err, ENOMEM, "container.create");
+    return NULL;
 }

@@ -14,15 +14,14 @@
 
 #include <jansson.h>
 
-/* Attaches a bundle's trees at /CONTAINER/rootfs and /CONTAINER/mounts/INDEX. The VMM has closed its jail
- * (the agent has answered). 0, or -1 with err filled. */
+/* Attaches a bundle's trees at /CONTAINER/rootfs and /CONTAINER/mounts/INDEX (or mapped-INDEX, for what the
+ * guest id-maps), and programs of createContainer hooks at /CONTAINER/hooks/INDEX. The VMM has closed its
+ * jail (the agent has answered). 0, or -1 with err filled. */
 int attach_bundle(const struct sandbox *sandbox, const char *container, const struct bundle *bundle,
                   struct error *err);
 
-/* Paths below the shared tree, as container.create wants them: "CONTAINER/rootfs" in *root (the caller
- * frees), and an object that maps each bind mount's index to its path (new reference). 0, or -1 with err
- * filled. */
-int attach_describe(const char *container, const struct bundle *bundle, char **root, json_t **mounts,
-                    struct error *err);
+/* What container.create is told about the trees: {"root", "mounts", "hooks"}, paths below the shared tree. A
+ * new object, or NULL with err filled. */
+json_t *attach_describe(const char *container, const struct bundle *bundle, struct error *err);
 
 #endif

@@ -116,8 +116,8 @@ static int bundle_read_resources(struct bundle *bundle, struct error *err)
 }
 
 /* Whether a mount takes a tree of the host: a bind by its type, as runc reads it, or by its options. */
-static int bundle_mount_is_bind(const json_t *mount, const char *where, bool *bind, bool *recursive,
-                                struct error *err)
+static int bundle_mount_is_bind(const json_t *mount, const char *where, bool *bind,
+                                struct bundle_mount *entry, struct error *err)
 {
     const char *type = NULL;
     cleanup_free const char **options = NULL;
@@ -125,11 +125,13 @@ static int bundle_mount_is_bind(const json_t *mount, const char *where, bool *bi
         json_get_strings(mount, where, "options", &options, err) < 0)
         return -1;
     *bind = type && (strcmp(type, "bind") == 0 || strcmp(type, "rbind") == 0);
-    *recursive = type && strcmp(type, "rbind") == 0;
+    entry->recursive = type && strcmp(type, "rbind") == 0;
+    entry->idmap = json_array_size(json_object_get(mount, "uidMappings")) > 0;
     for (const char **option = options; option && *option; option++) {
         bool rbind = strcmp(*option, "rbind") == 0;
         *bind |= rbind || strcmp(*option, "bind") == 0;
-        *recursive |= rbind;
+        entry->recursive |= rbind;
+        entry->idmap |= strcmp(*option, "idmap") == 0 || strcmp(*option, "ridmap") == 0;
     }
     return 0;
 }
@@ -138,19 +140,20 @@ static int bundle_read_mount(struct bundle *bundle, size_t index, const json_t *
 {
     char where[32];
     const char *source = NULL;
-    bool bind = false, recursive = false;
+    bool bind = false;
+    struct bundle_mount read = {.index = index};
     snprintf(where, sizeof(where), "mounts[%zu]", index);
     if (!json_is_object(mount))
         return error_set(err, 0, "%s: expected an object", where);
-    if (bundle_mount_is_bind(mount, where, &bind, &recursive, err) < 0)
+    if (bundle_mount_is_bind(mount, where, &bind, &read, err) < 0)
         return -1;
     if (!bind)
         return 0;
     if (json_require(json_get_string(mount, where, "source", &source, err), where, "source", err) < 0)
         return -1;
     struct bundle_mount *entry = &bundle->mounts[bundle->mount_count];
-    *entry = (struct bundle_mount){
-        .index = index, .source = bundle_resolve(bundle, source), .recursive = recursive};
+    *entry = read;
+    entry->source = bundle_resolve(bundle, source);
     if (!entry->source)
         return error_set(err, ENOMEM, "%s", where);
     bundle->mount_count++;

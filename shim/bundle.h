@@ -16,6 +16,7 @@ struct bundle_mount {
     size_t index; /* in config.json's mounts */
     char *source; /* absolute */
     bool recursive;
+    bool idmap; /* the guest maps its ids */
 };
 
 struct bundle {

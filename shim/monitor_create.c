@@ -23,16 +23,17 @@
 static json_t *describe_container(const struct monitor_container *monitor, struct error *err)
 {
     const struct bundle *bundle = monitor->task->bundle;
-    cleanup_free char *root = NULL;
-    json_t *mounts = NULL;
-    if (attach_describe(monitor->task->id, bundle, &root, &mounts, err) < 0)
+    cleanup_json json_t *trees = attach_describe(monitor->task->id, bundle, err);
+    if (!trees)
         return NULL;
-    json_t *params = json_pack("{s:s, s:O, s:s, s:o, s:b, s:b, s:o}", "container", monitor->task->id, "spec",
-                               bundle->spec, "root", root, "mounts", mounts, "terminal", bundle->terminal,
-                               "owner", 1, "stdio", monitor_streams_describe(&monitor->process.streams));
-    if (!params)
-        error_set(err, ENOMEM, "container.create");
-    return params;
+    json_t *params = json_pack("{s:s, s:O, s:s, s:b, s:b, s:o}", "container", monitor->task->id, "spec",
+                               bundle->spec, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1,
+                               "stdio", monitor_streams_describe(&monitor->process.streams));
+    if (params && json_object_update(params, trees) == 0)
+        return params;
+    json_decref(params);
+    error_set(err, ENOMEM, "container.create");
+    return NULL;
 }
 
 /* A terminal's master goes out by the console socket; without one the terminal is the caller's own. */

@@ -373,7 +373,7 @@ static void wrong_and_unsupported_values_are_refused_by_name(void **state)
          "linux.seccomp.syscalls[0].action"},
         {"linux.seccomp", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/x\"}",
          "linux.seccomp.listenerPath"},
-        {"hooks", "{\"createContainer\":[{\"path\":\"/x\"}]}", "hooks.createContainer"},
+        {"hooks", "{\"createContainer\":[{\"path\":\"x\"}]}", "hooks.createContainer[0].path"},
         {"vm", "{\"kernel\":{\"path\":\"/x\"}}", "vm"},
         {"windows", "{\"layerFolders\":[\"x\"]}", "windows"},
     };

@@ -131,10 +131,11 @@ void fs_entry_fill(struct fs_server *server, uint64_t nodeid, const struct statx
     if (!stx)
         return;
     fs_attr_fill(stx, &entry->attr);
-    /* Linux gives submounts no POSIX ACLs (6.12: their superblock lacks SB_POSIXACL). A container's root
-     * needs them more than a device number of its own, so it stays in the main superblock. */
+    /* Linux gives submounts no POSIX ACLs and no id mapping (6.12: their superblock lacks SB_POSIXACL and has
+     * SB_I_NOIDMAP). A container's root, and what is to be id-mapped, needs them more than a device number of
+     * its own, so it stays in the main superblock. */
     if (server->flags & FUSE_SUBMOUNTS && S_ISDIR(stx->stx_mode) &&
-        stx->stx_attributes & STATX_ATTR_MOUNT_ROOT && !fs_inode_is_container_root(&server->table, nodeid))
+        stx->stx_attributes & STATX_ATTR_MOUNT_ROOT && !fs_inode_wants_superblock(&server->table, nodeid))
         entry->attr.flags |= FUSE_ATTR_SUBMOUNT;
 }
 

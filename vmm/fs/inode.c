@@ -401,14 +401,15 @@ static enum fs_flush flush_of(int fd)
     }
 }
 
-bool fs_inode_is_container_root(struct fs_table *table, uint64_t nodeid)
+bool fs_inode_wants_superblock(struct fs_table *table, uint64_t nodeid)
 {
     struct fs_inode *inode = fs_inode_get(table, nodeid);
     if (!inode)
         return false;
     pthread_mutex_lock(&table->lock);
-    bool is =
-        inode->parent && inode->parent->parent == table->root && strcmp(inode->name, SHARED_ROOTFS) == 0;
+    bool is = inode->parent && inode->parent->parent == table->root &&
+              (strcmp(inode->name, SHARED_ROOTFS) == 0 ||
+               strncmp(inode->name, SHARED_MAPPED, strlen(SHARED_MAPPED)) == 0);
     pthread_mutex_unlock(&table->lock);
     fs_inode_put(table, inode);
     return is;

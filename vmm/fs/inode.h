@@ -108,9 +108,9 @@ bool fs_inode_data_version(struct fs_table *table, struct fs_inode *inode, uint6
 /* Whether closing a file of this inode's filesystem can report an error of an earlier write. fd: the open
  * file. */
 bool fs_inode_flush_matters(struct fs_table *table, const struct fs_inode *inode, int fd);
-/* Whether the inode is where the shim attaches a container's root (protocol/protocol.h):
- * ROOT/<container>/rootfs. */
-bool fs_inode_is_container_root(struct fs_table *table, uint64_t nodeid);
+/* Whether it is the root of a container's filesystem, or of a tree that the guest will id-map, by its place
+ * and name below the shared tree's root: not to be a superblock of its own in the guest. */
+bool fs_inode_wants_superblock(struct fs_table *table, uint64_t nodeid);
 
 /* An O_PATH fd of the inode for the caller until fs_path_put. The fd, or -errno: -ESTALE when its name leads
  * elsewhere by now; -ENFILE and other errors of openat2. */
