@@ -54,22 +54,34 @@ static void connection_close(struct connection *connection)
     connection->pending = NULL;
 }
 
+/* A peer that does not read its answers is not waited for. (send(2) is not among the thread's system calls.)
+ */
+static int send_answer(const struct connection *connection, char *text, size_t length)
+{
+    struct iovec part = {.iov_base = text, .iov_len = length};
+    const struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (length > CONTROL_ANSWER_BYTES_MAX)
+        return -EMSGSIZE;
+    return sendmsg(connection->watch.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
 /* Sends an answer and forgets the request. Takes the reference. */
 static void pending_reply(struct pending *pending, json_t *answer)
 {
     struct connection *connection = pending->connection;
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
-    size_t length = text ? strlen(text) : 0;
     json_decref(answer);
     pending_free(pending);
-    /* A peer that does not read its answers is not waited for. */
-    if (connection && (!text || length > CONTROL_ANSWER_BYTES_MAX ||
-                       send(connection->watch.fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)) {
-        log_warn("control: answer of %zu bytes not sent: %s", length,
-                 text ? strerror(errno) : "out of memory");
+    if (!connection) {
+        free(text);
+        return;
+    }
+    int err = text ? send_answer(connection, text, strlen(text)) : -ENOMEM;
+    free(text);
+    if (err) {
+        log_warn("control: answer not sent: %s", strerror(-err));
         connection_close(connection);
     }
-    free(text);
 }
 
 void control_answer(struct control_request *request, json_t *result)
