@@ -10,6 +10,7 @@
 #include "common/error.h"
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct kvm {
@@ -18,6 +19,7 @@ struct kvm {
     size_t run_bytes;   /* of each vCPU's struct kvm_run mapping */
     size_t xsave_bytes; /* of KVM_GET_XSAVE2's buffer, at least sizeof(struct kvm_xsave) */
     unsigned vcpus_max;
+    bool sync_regs; /* general registers come with each exit (KVM_CAP_SYNC_REGS) */
 };
 
 /* Takes `fd`, an open /dev/kvm (owned from here on, also on failure), and checks API version and every

@@ -20,11 +20,13 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
-/* hvc0 is the console; reboot=k resets through port 0x64; the rest keeps the kernel from probing,
- * calibrating and patching what it is told anyway (kernel-config/README.md has each option's reason). */
+/* hvc0 is the console, the polled serial port until it is there: a kernel that dies early is heard; reboot=k
+ * resets through port 0x64; the rest keeps the kernel from probing, calibrating and patching what it is told
+ * anyway (kernel-config/README.md has each option's reason). */
 #define CMDLINE_DEFAULT                                                                                      \
-    "console=hvc0 quiet reboot=k panic=-1 tsc=reliable no_timer_check noreplace-smp "                        \
-    "rcupdate.rcu_expedited=1 swiotlb=noforce cgroup_no_v1=all 8250.nr_uarts=0 dummy.numdummies=0"
+    "console=hvc0 earlycon=uart8250,io,0x3f8 quiet reboot=k panic=-1 tsc=reliable no_timer_check "           \
+    "noreplace-smp rcupdate.rcu_expedited=1 swiotlb=noforce cgroup_no_v1=all 8250.nr_uarts=0 "               \
+    "dummy.numdummies=0"
 
 /* How long a panicked guest may take to flush its console and reset. */
 #define PANIC_DEADLINE_MS 500
@@ -102,7 +104,11 @@ void machine_end(struct machine *machine, enum end_reason reason, const char *de
 
 static void end_from_guest(void *arg, enum end_reason reason, const char *detail)
 {
-    machine_end(arg, reason, detail);
+    struct machine *machine = arg;
+    /* A kernel that panics before it has found pvpanic only resets. */
+    if (reason == END_RESET && !*detail && !atomic_load(&machine->hello_seen))
+        detail = "before the agent was up; the console's log may tell why";
+    machine_end(machine, reason, detail);
 }
 
 static void panic_deadline(struct watch *watch, uint32_t events)
@@ -358,6 +364,21 @@ void machine_stop(struct machine *machine)
     machine_kick_all(machine);
     for (unsigned i = 0; i < machine->cpus; i++)
         vcpu_join(&machine->vcpu[i]);
+}
+
+void machine_log_end(const struct machine *machine)
+{
+    switch (machine->reason) {
+    case END_RESET:
+    case END_PANIC:
+    case END_TRIPLE_FAULT:
+    case END_INTERNAL_ERROR:
+        for (unsigned i = 0; i < machine->cpus; i++)
+            vcpu_log_state(&machine->vcpu[i]);
+        break;
+    default:
+        break;
+    }
 }
 
 bool machine_has_ended(struct machine *machine)

@@ -103,6 +103,10 @@ void machine_end(struct machine *machine, enum end_reason reason, const char *de
 /* Joins all vCPUs. From the loop's thread, after loop_run. */
 void machine_stop(struct machine *machine);
 
+/* After an end that nobody asked for (reset, panic, triple fault, internal error): writes each vCPU's
+ * registers and last exits to the log. After machine_stop. */
+void machine_log_end(const struct machine *machine);
+
 /* Notes that the agent is up, for the statistics. Any thread; the first call counts. */
 void machine_mark_hello(struct machine *machine);
 

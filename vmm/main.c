@@ -322,6 +322,7 @@ static int vmm_run(struct vmm *vmm, struct error *err)
     machine_resume(vmm->machine);
     rc = loop_run(vmm->loop);
     machine_stop(vmm->machine);
+    machine_log_end(vmm->machine);
     return rc < 0 ? error_set(err, -rc, "event loop") : 0;
 }
 

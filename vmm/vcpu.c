@@ -60,6 +60,8 @@ int vcpu_init(struct vcpu *vcpu, const struct kvm *kvm, const struct vcpu_host *
         error_set(err, errno, "KVM: map vCPU %u", index);
         goto fail;
     }
+    if (kvm->sync_regs)
+        vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS; /* for the history */
     cpuid_set_apic_id(cpuid, index);
     if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0) {
         error_set(err, errno, "KVM: set CPUID of vCPU %u", index);
@@ -143,7 +145,6 @@ void vcpu_kick(struct vcpu *vcpu)
 static void vcpu_end(const struct vcpu *vcpu, enum end_reason reason, const char *detail)
 {
     log_err("vcpu=%u end=%s %s", vcpu->index, end_reason_name(reason), detail);
-    vcpu_log_registers(vcpu);
     vcpu->host->end(vcpu->host->end_arg, reason, detail);
 }
 
@@ -225,6 +226,7 @@ static void end_unhandled(const struct vcpu *vcpu)
 static bool handle_exit(struct vcpu *vcpu)
 {
     uint32_t reason = vcpu->run->exit_reason;
+    exit_history_add(&vcpu->history, vcpu->run);
     atomic_fetch_add_explicit(&vcpu->exits[reason < EXIT_KINDS ? reason : EXIT_KINDS - 1], 1,
                               memory_order_relaxed);
     switch (reason) {
@@ -328,7 +330,7 @@ void vcpu_join(struct vcpu *vcpu)
     vcpu->started = false;
 }
 
-void vcpu_log_registers(const struct vcpu *vcpu)
+static void log_registers(const struct vcpu *vcpu)
 {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
@@ -349,4 +351,10 @@ void vcpu_log_registers(const struct vcpu *vcpu)
     log_err("vcpu=%u cs=%04x:%016llx ss=%04x gdt=%016llx+%x idt=%016llx+%x", vcpu->index, sregs.cs.selector,
             sregs.cs.base, sregs.ss.selector, sregs.gdt.base, sregs.gdt.limit, sregs.idt.base,
             sregs.idt.limit);
+}
+
+void vcpu_log_state(const struct vcpu *vcpu)
+{
+    log_registers(vcpu);
+    exit_history_log(&vcpu->history, vcpu->index);
 }

@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "vmm/bus.h"
+#include "vmm/exit_history.h"
 #include "vmm/ioapic.h"
 #include "vmm/kvm.h"
 #include "vmm/status.h"
@@ -60,7 +61,8 @@ struct vcpu {
     pthread_t thread;
     bool started;
     atomic_ullong exits[EXIT_KINDS];
-    struct log_limit limit; /* the thread's */
+    struct exit_history history; /* the thread's */
+    struct log_limit limit;      /* the thread's */
 };
 
 /* Creates vCPU `index` with its CPUID (patched in place) and reset state. After the irqchip. 0, or -1 with
@@ -94,7 +96,7 @@ bool vcpu_gate_all_standing(struct vcpu_gate *gate);
 int vcpu_save(const struct vcpu *vcpu, const struct kvm_msr_list *msrs, struct snapshot_writer *writer);
 int vcpu_restore(const struct vcpu *vcpu, struct snapshot_reader *reader);
 
-/* Writes the registers to the log. From the vCPU's thread, or while it does not run. */
-void vcpu_log_registers(const struct vcpu *vcpu);
+/* Writes the registers and the last exits to the log. From the vCPU's thread, or while it does not run. */
+void vcpu_log_state(const struct vcpu *vcpu);
 
 #endif

@@ -137,6 +137,7 @@ class HuskVm(Vm):
         with open(self.path("husk-vmm.log"), "ab") as log:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                      pass_fds=[self.listener.fileno(), *self.fds])
+        self.listener.close()  # a connection ends with the VMM
         self.children.append(child)
         return child
 

@@ -140,6 +140,8 @@ static void reset_is_told(void **state)
     (void)state;
     RUN(code, &result);
     expect(&result, 3, "reset");
+    assert_non_null(strstr(result.status, "before the agent was up"));
+    assert_non_null(strstr(result.log, "write address=0x64 length=1 data=0xfe"));
 }
 
 static void power_off_is_told(void **state)
@@ -173,9 +175,10 @@ static void a_panic_without_reset_ends_too(void **state)
     assert_non_null(strstr(result.status, "did not reset in time"));
 }
 
-static void a_triple_fault_is_told_with_registers(void **state)
+static void a_triple_fault_is_told_with_registers_and_last_exits(void **state)
 {
-    static const uint8_t code[] = {TRIPLE_FAULT};
+    /* First a write to a port that nobody drives. */
+    static const uint8_t code[] = {0xb0, 0x5a, 0xe6, 0xed, TRIPLE_FAULT}; /* mov $0x5a, %al; out %al, $0xed */
     struct result result;
     (void)state;
     RUN(code, &result);
@@ -183,6 +186,12 @@ static void a_triple_fault_is_told_with_registers(void **state)
     /* Not their values: on AMD, KVM resets a processor that shuts down before it tells. */
     assert_non_null(strstr(result.log, "vcpu=0 rip="));
     assert_non_null(strstr(result.log, "vcpu=0 cr0="));
+    const char *exits = strstr(result.log, "vcpu=0 exit=0 ");
+    assert_non_null(exits);
+    assert_non_null(strstr(exits, "reason=2 rip=0000000001000"));
+    assert_non_null(strstr(exits, "write address=0xed length=1 data=0x5a"));
+    assert_non_null(strstr(exits, "vcpu=0 exit=1 "));
+    assert_non_null(strstr(exits, "reason=8 "));
 }
 
 static void code_that_kvm_cannot_run_is_an_internal_error(void **state)
@@ -292,7 +301,7 @@ int main(void)
         cmocka_unit_test(power_off_is_told),
         cmocka_unit_test(a_panic_lasts_until_the_reset),
         cmocka_unit_test(a_panic_without_reset_ends_too),
-        cmocka_unit_test(a_triple_fault_is_told_with_registers),
+        cmocka_unit_test(a_triple_fault_is_told_with_registers_and_last_exits),
         cmocka_unit_test(code_that_kvm_cannot_run_is_an_internal_error),
         cmocka_unit_test(unassigned_addresses_read_as_ones),
         cmocka_unit_test(the_serial_port_prints_to_the_console),
