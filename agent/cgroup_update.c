@@ -25,6 +25,20 @@ static void cgroup_restore(const struct cgroup *cgroup, const char *file, char *
     }
 }
 
+/* config-linux.md, "checkBeforeUpdate": a limit below what is used would have the kernel kill. */
+static int check_memory(const struct cgroup *cgroup, const struct spec_cgroup_value *value, struct error *err)
+{
+    cleanup_free char *text = NULL;
+    ssize_t length = fd_read_file_at(cgroup->fd, "memory.current", VALUE_BYTES_MAX, &text);
+    if (length < 0)
+        return error_set(err, (int)-length, "memory.current");
+    unsigned long long used = strtoull(text, NULL, 10);
+    if (strcmp(value->value, "max") == 0 || strtoull(value->value, NULL, 10) >= used)
+        return 0;
+    return error_set(err, EBUSY, "%s: %s is less than the %llu bytes in use", value->origin, value->value,
+                     used);
+}
+
 int cgroup_update(const struct cgroup *cgroup, const struct spec_resources *resources, struct error *err)
 {
     size_t count = resources->value_count, done = 0;
@@ -34,6 +48,9 @@ int cgroup_update(const struct cgroup *cgroup, const struct spec_resources *reso
     int failed = 0;
     for (; done < count; done++) {
         const struct spec_cgroup_value *value = &resources->values[done];
+        if (resources->check_memory && strcmp(value->file, "memory.max") == 0 &&
+            (failed = check_memory(cgroup, value, err)) != 0)
+            break;
         ssize_t length = fd_read_file_at(cgroup->fd, value->file, VALUE_BYTES_MAX, &before[done]);
         failed = length < 0 ? (int)length : cgroup_write_file(cgroup->fd, value->file, value->value);
         if (failed) {

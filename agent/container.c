@@ -303,8 +303,10 @@ int container_add_process(struct container *container, const json_t *params, str
 {
     const char *name = NULL;
     json_t *object = NULL;
-    struct launch launch = {
-        .spec = container->spec, .cgroup_fd = container->cgroup.fd, .init_pidfd = container->init->pidfd};
+    struct launch launch = {.spec = container->spec,
+                            .cgroup_fd = container->cgroup.fd,
+                            .init_pidfd = container->init->pidfd,
+                            .init_pid = container->init->pid};
     if (json_require(json_get_string(params, "", "process", &name, err), "", "process", err) < 0 ||
         name_check(name, PROCESS_NAME_MAX, "process", err) ||
         json_require(json_get_object(params, "", "spec", &object, err), "", "spec", err) < 0)

@@ -13,6 +13,7 @@
 #include <linux/ioprio.h>
 #include <linux/sched/types.h>
 #include <linux/securebits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -34,13 +35,17 @@ static int set_oom_score_adj(int value)
     return 0;
 }
 
-static int set_scheduler(const struct spec_process *process)
+static int set_scheduler(pid_t pid, const struct spec_scheduler *scheduler)
 {
     struct sched_attr attr = {.size = sizeof(attr),
-                              .sched_policy = process->scheduler_policy,
-                              .sched_nice = process->scheduler_nice,
-                              .sched_priority = process->scheduler_priority};
-    return syscall(SYS_sched_setattr, 0, &attr, 0) < 0 ? -errno : 0;
+                              .sched_policy = scheduler->policy,
+                              .sched_flags = scheduler->flags,
+                              .sched_nice = scheduler->nice,
+                              .sched_priority = scheduler->priority,
+                              .sched_runtime = scheduler->runtime_ns,
+                              .sched_deadline = scheduler->deadline_ns,
+                              .sched_period = scheduler->period_ns};
+    return syscall(SYS_sched_setattr, pid, &attr, 0) < 0 ? -errno : 0;
 }
 
 /* The agent has many files open and a limit of its own, which is nothing for others to inherit. */
@@ -59,8 +64,6 @@ int credentials_prepare(const struct spec_process *process, struct error *err)
     int failed;
     if (process->oom_score_adj_given && (failed = set_oom_score_adj(process->oom_score_adj)) != 0)
         return error_set(err, -failed, "process.oomScoreAdj");
-    if (process->scheduler_given && (failed = set_scheduler(process)) != 0)
-        return error_set(err, -failed, "process.scheduler");
     if (process->io_priority >= 0 && syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, process->io_priority) < 0)
         return error_set(err, errno, "process.ioPriority");
     return 0;
@@ -68,6 +71,9 @@ int credentials_prepare(const struct spec_process *process, struct error *err)
 
 int credentials_limit(pid_t pid, const struct spec_process *process, struct error *err)
 {
+    int failed = process->scheduler.given ? set_scheduler(pid, &process->scheduler) : 0;
+    if (failed)
+        return error_set(err, -failed, "process.scheduler");
     if (!process->rlimits[RLIMIT_NOFILE].given && limit_files(pid) < 0)
         return error_set(err, errno, "limit of open files");
     for (int resource = 0; resource < SPEC_RLIMITS; resource++) {
@@ -75,6 +81,13 @@ int credentials_limit(pid_t pid, const struct spec_process *process, struct erro
         if (rlimit->given && prlimit(pid, (__rlimit_resource_t)resource, &rlimit->limit, NULL) < 0)
             return error_set(err, errno, "process.rlimits: %s", spec_rlimit_name(resource));
     }
+    return 0;
+}
+
+int credentials_place(pid_t pid, const struct spec_cpus *cpus, struct error *err)
+{
+    if (cpus->given && sched_setaffinity(pid, sizeof(cpus->set), &cpus->set) < 0)
+        return error_set(err, errno, "process.execCPUAffinity");
     return 0;
 }
 

@@ -8,13 +8,16 @@
 #include "agent/spec.h"
 #include "common/error.h"
 
-/* oom_score_adj, scheduler, I/O priority: for the caller and what it forks, with the agent's rights. Needs
+/* oom_score_adj, I/O priority: for the caller and what it forks, with the agent's rights. Needs
  * the agent's /proc. 0 or -1. */
 int credentials_prepare(const struct spec_process *process, struct error *err);
 
-/* Sets the resource limits of the process `pid`, with the agent's rights: called by the agent when all is
- * built, so that no limit of the container is met by the building of it. 0 or -1. */
+/* Sets resource limits and scheduler of the process `pid`, with the agent's rights: called by the agent when
+ * all is built, so that no limit of the container is met by the building of it. 0 or -1. */
 int credentials_limit(pid_t pid, const struct spec_process *process, struct error *err);
+
+/* Lets the process `pid` (0: the caller) run on these processors only, if given. 0 or -1. */
+int credentials_place(pid_t pid, const struct spec_cpus *cpus, struct error *err);
 
 /* Bounding set, user and groups, umask. All capabilities are kept for the steps that follow. 0 or -1. */
 int credentials_set_user(const struct spec_process *process, struct error *err);

@@ -6,6 +6,7 @@
  */
 #include "agent/launch.h"
 
+#include "agent/cgroup.h"
 #include "agent/credentials.h"
 #include "agent/devices.h"
 #include "agent/hooks.h"
@@ -27,6 +28,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -277,6 +279,8 @@ static int stage_fork_process(const struct launch *launch, const struct trees *t
 static int stage_run(struct launch *launch, struct error *err)
 {
     struct trees trees = {.root_fd = -1};
+    if (!launch_is_init(launch) && credentials_place(0, &launch->process->cpus_initial, err))
+        return -1;
     if (stage_leave_agent(launch, err) || credentials_prepare(launch->process, err) ||
         stage_give_streams(launch, err))
         return -1;
@@ -285,11 +289,43 @@ static int stage_run(struct launch *launch, struct error *err)
     return failed ? -1 : stage_fork_process(launch, &trees, err);
 }
 
-pid_t launch_start(const struct launch *launch, struct error *err)
+/* The cgroup that a process is in, open; the caller's. fd or -errno. */
+static int cgroup_of(pid_t pid)
+{
+    char path[PATH_MAX];
+    cleanup_free char *text = NULL;
+    snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+    ssize_t length = fd_read_file_at(AT_FDCWD, path, PATH_MAX, &text);
+    if (length < 0)
+        return (int)length;
+    text[strcspn(text, "\n")] = '\0';
+    /* Version 2's line: "0::/path". */
+    if (strncmp(text, "0::", 3) != 0 ||
+        snprintf(path, sizeof(path), CGROUP_ROOT "%s", text + 3) >= (int)sizeof(path))
+        return -ENOENT;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static pid_t fork_into(int cgroup_fd)
 {
     struct clone_args args = {
-        .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (unsigned)launch->cgroup_fd};
-    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+        .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (unsigned)cgroup_fd};
+    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+pid_t launch_start(const struct launch *launch, struct error *err)
+{
+    pid_t pid = fork_into(launch->cgroup_fd);
+    /* The container has passed controllers on to cgroups of its own, so that its topmost one can't have
+     * processes any more (cgroup-v2.rst, "No Internal Process Constraint"): then where its init is, as with
+     * runc. */
+    if (pid < 0 && errno == EBUSY && !launch_is_init(launch)) {
+        cleanup_fd int cgroup_fd = cgroup_of(launch->init_pid);
+        if (cgroup_fd < 0)
+            return error_set(err, -cgroup_fd, "the cgroup of the container's init");
+        pid = fork_into(cgroup_fd);
+    }
     if (pid < 0)
         return error_set(err, errno, "fork");
     if (pid == 0) {

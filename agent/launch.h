@@ -24,7 +24,8 @@ struct launch {
     int sync_fd;    /* the child's end, see sync.h */
     int cgroup_fd;  /* the directory of the cgroup to be born in */
     int init_pidfd; /* -1: the process is the container's init; else the init whose namespaces it joins */
-    int user_fd;    /* stage 1's own: the user namespace with the container's mappings, or -1 */
+    pid_t init_pid;
+    int user_fd; /* stage 1's own: the user namespace with the container's mappings, or -1 */
     /* For an init: */
     int join_pidfds[SPEC_NAMESPACES]; /* by index in spec->joins: the init that has the namespace */
     const char *id, *bundle;          /* of the container's state, for its hooks */

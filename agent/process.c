@@ -168,7 +168,9 @@ static void process_take_terminal(struct process *process, int master)
 static void process_is_ready(struct process *process)
 {
     struct error err;
-    if (credentials_limit(process->pid, process->spec, &err)) {
+    bool is_init = process->spec != &process->own_spec;
+    if (credentials_limit(process->pid, process->spec, &err) ||
+        (!is_init && credentials_place(process->pid, &process->spec->cpus_final, &err))) {
         process_fail(process, &err);
         return;
     }

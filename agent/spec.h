@@ -16,6 +16,7 @@
 #include "common/hook.h"
 
 #include <jansson.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -42,6 +43,20 @@ struct spec_rlimit {
     struct rlimit limit;
 };
 
+struct spec_scheduler {
+    bool given;
+    unsigned policy; /* SCHED_* */
+    int nice;
+    unsigned priority;
+    uint64_t flags; /* SCHED_FLAG_* */
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+struct spec_cpus {
+    bool given;
+    cpu_set_t set;
+};
+
 struct spec_process {
     json_t *json; /* what the strings are borrowed from; a reference of its own */
     bool terminal;
@@ -59,11 +74,9 @@ struct spec_process {
     bool no_new_privileges;
     bool oom_score_adj_given;
     int oom_score_adj;
-    int io_priority;           /* for ioprio_set, -1: not given */
-    unsigned scheduler_policy; /* SCHED_* */
-    bool scheduler_given;
-    int scheduler_nice;
-    unsigned scheduler_priority;
+    int io_priority; /* for ioprio_set, -1: not given */
+    struct spec_scheduler scheduler;
+    struct spec_cpus cpus_initial, cpus_final; /* execCPUAffinity: of a further process only */
 };
 
 /* Ids of a user namespace, or of an id-mapped mount: `inside` of it and `outside` of it (containerID and
@@ -141,6 +154,7 @@ struct spec_device_rule {
 struct spec_resources {
     struct spec_cgroup_value values[SPEC_VALUES_MAX]; /* in the order to write them */
     size_t value_count;
+    bool check_memory; /* checkBeforeUpdate: refuse a memory limit below what is used */
     struct spec_device_rule *device_rules;
     size_t device_rule_count;
 };

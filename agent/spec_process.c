@@ -6,10 +6,13 @@
 #include "agent/spec_fields.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/log.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/ioprio.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,9 +194,11 @@ static int capability_set(uint64_t *set, const json_t *object, const char *where
         size_t number = 0;
         while (number <= CAP_LAST_CAP && strcmp(capability_names[number], names[i]) != 0)
             number++;
+        /* One that can't be granted is worth a warning, and no failure (config.md, "Linux Process"). */
         if (number > CAP_LAST_CAP)
-            return error_set(err, 0, "%s.%s[%zu]: '%s' is no capability of Linux", where, key, i, names[i]);
-        *set |= (uint64_t)1 << number;
+            log_warn("%s.%s[%zu]: '%.64s' is no capability of Linux", where, key, i, names[i]);
+        else
+            *set |= (uint64_t)1 << number;
     }
     return 0;
 }
@@ -289,21 +294,44 @@ static int process_io_priority(void *into, const json_t *object, const char *whe
     return 0;
 }
 
+static int scheduler_flags(struct spec_scheduler *scheduler, const json_t *object, const char *where,
+                           struct error *err)
+{
+    static const struct spec_name known[] = {
+        {"SCHED_FLAG_RESET_ON_FORK", SCHED_FLAG_RESET_ON_FORK},
+        {"SCHED_FLAG_RECLAIM", SCHED_FLAG_RECLAIM},
+        {"SCHED_FLAG_DL_OVERRUN", SCHED_FLAG_DL_OVERRUN},
+        {"SCHED_FLAG_KEEP_POLICY", SCHED_FLAG_KEEP_POLICY},
+        {"SCHED_FLAG_KEEP_PARAMS", SCHED_FLAG_KEEP_PARAMS},
+        {"SCHED_FLAG_UTIL_CLAMP_MIN", SCHED_FLAG_UTIL_CLAMP_MIN},
+        {"SCHED_FLAG_UTIL_CLAMP_MAX", SCHED_FLAG_UTIL_CLAMP_MAX},
+        {NULL, 0},
+    };
+    cleanup_free const char **names = NULL;
+    if (json_get_strings(object, where, "flags", &names, err) < 0)
+        return -1;
+    for (size_t i = 0; names && names[i]; i++) {
+        const struct spec_name *flag = spec_name_find(known, names[i]);
+        if (!flag)
+            return error_set(err, 0, "%s.flags[%zu]: '%s' is not known", where, i, names[i]);
+        scheduler->flags |= flag->value;
+    }
+    return 0;
+}
+
 static int process_scheduler(void *into, const json_t *object, const char *where, const char *key,
                              struct error *err)
 {
     static const struct spec_name policies[] = {
-        {"SCHED_OTHER", SCHED_OTHER}, {"SCHED_BATCH", SCHED_BATCH}, {"SCHED_IDLE", SCHED_IDLE},
-        {"SCHED_FIFO", SCHED_FIFO},   {"SCHED_RR", SCHED_RR},       {NULL, 0},
+        {"SCHED_OTHER", SCHED_OTHER},
+        {"SCHED_BATCH", SCHED_BATCH},
+        {"SCHED_IDLE", SCHED_IDLE},
+        {"SCHED_FIFO", SCHED_FIFO},
+        {"SCHED_RR", SCHED_RR},
+        {"SCHED_DEADLINE", SCHED_DEADLINE},
+        {NULL, 0},
     };
-    static const struct spec_field others[] = {
-        {"flags", NULL, "scheduler flags are not passed on", false},
-        {"runtime", NULL, "SCHED_DEADLINE is not offered", false},
-        {"deadline", NULL, "SCHED_DEADLINE is not offered", false},
-        {"period", NULL, "SCHED_DEADLINE is not offered", false},
-        {NULL, NULL, NULL, false},
-    };
-    struct spec_process *process = into;
+    struct spec_scheduler *scheduler = &((struct spec_process *)into)->scheduler;
     char path[SPEC_PATH_MAX];
     json_t *given = NULL;
     unsigned long policy = 0;
@@ -314,12 +342,57 @@ static int process_scheduler(void *into, const json_t *object, const char *where
     if (json_require(spec_get_name(given, path, "policy", policies, &policy, err), path, "policy", err) < 0 ||
         json_get_int(given, path, "nice", -20, 19, &nice, err) < 0 ||
         json_get_int(given, path, "priority", 0, 99, &priority, err) < 0 ||
-        spec_fields_parse(others, process, given, path, err))
+        json_get_u64(given, path, "runtime", UINT64_MAX, &scheduler->runtime_ns, err) < 0 ||
+        json_get_u64(given, path, "deadline", UINT64_MAX, &scheduler->deadline_ns, err) < 0 ||
+        json_get_u64(given, path, "period", UINT64_MAX, &scheduler->period_ns, err) < 0 ||
+        scheduler_flags(scheduler, given, path, err))
         return -1;
-    process->scheduler_given = true;
-    process->scheduler_policy = (unsigned)policy;
-    process->scheduler_nice = (int)nice;
-    process->scheduler_priority = (unsigned)priority;
+    scheduler->given = true;
+    scheduler->policy = (unsigned)policy;
+    scheduler->nice = (int)nice;
+    scheduler->priority = (unsigned)priority;
+    return 0;
+}
+
+/* A list of processors as the kernel writes them ("0-3,7"). 0 or -1. */
+static int cpu_list_parse(cpu_set_t *set, const char *text)
+{
+    CPU_ZERO(set);
+    do {
+        char *end;
+        if (!isdigit((unsigned char)*text))
+            return -1;
+        unsigned long first = strtoul(text, &end, 10), last = first;
+        if (*end == '-' && isdigit((unsigned char)end[1]))
+            last = strtoul(end + 1, &end, 10);
+        if (first > last || last >= CPU_SETSIZE || (*end != '\0' && *end != ','))
+            return -1;
+        for (; first <= last; first++)
+            CPU_SET(first, set);
+        text = *end ? end + 1 : NULL;
+    } while (text);
+    return 0;
+}
+
+static int process_cpu_affinity(void *into, const json_t *object, const char *where, const char *key,
+                                struct error *err)
+{
+    static const char *const when[] = {"initial", "final"};
+    struct spec_process *process = into;
+    struct spec_cpus *const cpus[] = {&process->cpus_initial, &process->cpus_final};
+    char path[SPEC_PATH_MAX];
+    json_t *given = NULL;
+    if (json_get_object(object, where, key, &given, err) < 0)
+        return -1;
+    spec_path_member(path, where, key);
+    for (size_t i = 0; i < 2; i++) {
+        const char *list = "";
+        if (json_get_string(given, path, when[i], &list, err) < 0)
+            return -1;
+        if (*list && cpu_list_parse(&cpus[i]->set, list))
+            return error_set(err, 0, "%s.%s: '%s' is no list of processors", path, when[i], list);
+        cpus[i]->given = *list;
+    }
     return 0;
 }
 
@@ -373,7 +446,7 @@ static const struct spec_field process_fields[] = {
     {"scheduler", process_scheduler, NULL, false},
     {"apparmorProfile", process_apparmor_profile, NULL, false},
     {"selinuxLabel", process_selinux_label, NULL, false},
-    {"execCPUAffinity", NULL, "CPU affinity of an exec is not offered", false},
+    {"execCPUAffinity", process_cpu_affinity, NULL, false},
     {"commandLine", NULL, "it belongs to Windows", false},
     {NULL, NULL, NULL, false},
 };

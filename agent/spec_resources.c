@@ -60,7 +60,6 @@ static int resources_memory(void *into, const json_t *object, const char *where,
         {"swappiness", NULL, "cgroup version 2 has no such value", false},
         {"disableOOMKiller", NULL, "cgroup version 2 can't do it", false},
         {"useHierarchy", spec_field_elsewhere, NULL, false}, /* always so in version 2 */
-        {"checkBeforeUpdate", NULL, "the kernel reclaims or kills as cgroup version 2 says", false},
         {NULL, NULL, NULL, false},
     };
     json_t *memory = NULL;
@@ -72,7 +71,9 @@ static int resources_memory(void *into, const json_t *object, const char *where,
     int has_limit = json_get_int(memory, path, "limit", -1, INT64_MAX, &limit, err);
     int has_reservation = json_get_int(memory, path, "reservation", -1, INT64_MAX, &reservation, err);
     int has_swap = json_get_int(memory, path, "swap", -1, INT64_MAX, &swap, err);
+    struct spec_resources *resources = into;
     if (has_limit < 0 || has_reservation < 0 || has_swap < 0 ||
+        json_get_bool(memory, path, "checkBeforeUpdate", &resources->check_memory, err) < 0 ||
         spec_fields_parse(others, into, memory, path, err))
         return -1;
     /* 0 means "not set" to every caller. The specification's swap is memory and swap together. */
@@ -151,14 +152,14 @@ static int resources_pids(void *into, const json_t *object, const char *where, c
 static int resources_block_io(void *into, const json_t *object, const char *where, const char *key,
                               struct error *err)
 {
-#define HOST_DEVICE "the device numbers are the host's"
     static const struct spec_field others[] = {
         {"leafWeight", NULL, "cgroup version 2 has no leaf weight", false},
-        {"weightDevice", NULL, HOST_DEVICE, false},
-        {"throttleReadBpsDevice", NULL, HOST_DEVICE, false},
-        {"throttleWriteBpsDevice", NULL, HOST_DEVICE, false},
-        {"throttleReadIOPSDevice", NULL, HOST_DEVICE, false},
-        {"throttleWriteIOPSDevice", NULL, HOST_DEVICE, false},
+        /* The device numbers are the host's, and so is the input and output. */
+        {"weightDevice", spec_field_elsewhere, NULL, false},
+        {"throttleReadBpsDevice", spec_field_elsewhere, NULL, false},
+        {"throttleWriteBpsDevice", spec_field_elsewhere, NULL, false},
+        {"throttleReadIOPSDevice", spec_field_elsewhere, NULL, false},
+        {"throttleWriteIOPSDevice", spec_field_elsewhere, NULL, false},
         {NULL, NULL, NULL, false},
     };
     json_t *block = NULL;

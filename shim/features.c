@@ -13,7 +13,7 @@
 static const char features_text[] = JSON_TEXT({
     "ociVersionMin": "1.0.0",
     "ociVersionMax": "1.2.0",
-    "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
+    "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
     "mountOptions": [
         "_netdev", "async", "atime", "bind", "defaults", "dev", "diratime", "exec", "idmap", "loud", "noatime", "nodev",
         "nodiratime", "noexec", "nofail", "noiversion", "nolazytime", "nomand", "norelatime",

@@ -104,8 +104,8 @@ static void a_process_keeps_all_its_members(void **state)
     assert_int_equal(process->rlimits[RLIMIT_NOFILE].limit.rlim_max, 6);
     assert_int_equal(process->oom_score_adj, -5);
     assert_int_equal(process->io_priority, 2 << 13 | 3);
-    assert_int_equal(process->scheduler_policy, SCHED_BATCH);
-    assert_int_equal(process->scheduler_nice, 4);
+    assert_int_equal(process->scheduler.policy, SCHED_BATCH);
+    assert_int_equal(process->scheduler.nice, 4);
     spec_free(spec);
 }
 
@@ -289,7 +289,7 @@ static void wrong_and_unsupported_values_are_refused_by_name(void **state)
         {"process.user.gid", "4294967295", "process.user.gid"},
         {"process.user.additionalGids", "[\"x\"]", "process.user.additionalGids[0]"},
         {"process.user.umask", "4096", "process.user.umask"},
-        {"process.capabilities", "{\"bounding\":[\"CAP_FLY\"]}", "process.capabilities.bounding[0]"},
+        {"process.capabilities", "{\"bounding\":[1]}", "process.capabilities.bounding"},
         {"process.rlimits", "[{\"type\":\"RLIMIT_FLY\",\"soft\":1,\"hard\":1}]", "process.rlimits[0].type"},
         {"process.rlimits", "[{\"type\":\"RLIMIT_AS\",\"soft\":2,\"hard\":1}]", "process.rlimits[0].soft"},
         {"process.rlimits", "[{\"type\":\"RLIMIT_AS\",\"soft\":1}]", "process.rlimits[0].hard is missing"},
@@ -300,8 +300,11 @@ static void wrong_and_unsupported_values_are_refused_by_name(void **state)
         {"process.apparmorProfile", "\"mine\"", "process.apparmorProfile"},
         {"process.selinuxLabel", "\"u:r:mine_t:s0\"", "process.selinuxLabel"},
         {"process.ioPriority", "{\"class\":\"IOPRIO_CLASS_X\"}", "process.ioPriority.class"},
-        {"process.scheduler", "{\"policy\":\"SCHED_DEADLINE\"}", "process.scheduler.policy"},
-        {"process.execCPUAffinity", "{\"initial\":\"0\"}", "process.execCPUAffinity"},
+        {"process.scheduler", "{\"policy\":\"SCHED_X\"}", "process.scheduler.policy"},
+        {"process.scheduler", "{\"policy\":\"SCHED_RR\",\"flags\":[\"X\"]}", "process.scheduler.flags[0]"},
+        {"process.execCPUAffinity", "{\"initial\":\"0-\"}", "process.execCPUAffinity.initial"},
+        {"process.execCPUAffinity", "{\"final\":\"3-1\"}", "process.execCPUAffinity.final"},
+        {"process.execCPUAffinity", "{\"final\":\"0,5000\"}", "process.execCPUAffinity.final"},
         {"root", "null", "root is missing"},
         {"root.readonly", "1", "root.readonly"},
         {"hostname", "\"0123456789012345678901234567890123456789012345678901234567890123456\"", "hostname"},
@@ -356,8 +359,6 @@ static void wrong_and_unsupported_values_are_refused_by_name(void **state)
         {"linux.resources.memory", "{\"disableOOMKiller\":true}", "linux.resources.memory.disableOOMKiller"},
         {"linux.resources.cpu", "{\"realtimeRuntime\":1}", "linux.resources.cpu.realtimeRuntime"},
         {"linux.resources.blockIO", "{\"weight\":5}", "linux.resources.blockIO.weight"},
-        {"linux.resources.blockIO", "{\"throttleReadBpsDevice\":[{\"major\":8}]}",
-         "linux.resources.blockIO.throttleReadBpsDevice"},
         {"linux.resources.unified", "{\"../x\":\"1\"}", "linux.resources.unified"},
         {"linux.resources.unified", "{\"cgroup.procs\":\"1\"}", "linux.resources.unified"},
         {"linux.resources.rdma", "{\"mlx\":{}}", "linux.resources.rdma"},
