@@ -58,6 +58,8 @@ hook_exec(const struct hook *hook, int program_fd, int input_fd, int output_fd)
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (hook->enter)
+        hook->enter(hook->enter_arg);
     if (dup2(input_fd, STDIN_FILENO) < 0 || dup2(output_fd, STDOUT_FILENO) < 0 ||
         dup2(output_fd, STDERR_FILENO) < 0)
         _exit(126);

@@ -16,6 +16,10 @@ struct hook {
     const char **args; /* NULL-terminated heap array of borrowed strings, or NULL; so is env */
     const char **env;
     int64_t timeout_s; /* 0: none */
+    /* In the hook's process before its program, or NULL; set after hook_parse. Async-signal-safe calls only.
+     */
+    void (*enter)(void *arg);
+    void *enter_arg;
 };
 
 /* Reads a hook's object, whose path for messages is `where`. 0, or -1 with err naming the member. hook_fini

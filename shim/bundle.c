@@ -112,7 +112,10 @@ static int bundle_read_resources(struct bundle *bundle, struct error *err)
     json_t *linux_section = NULL;
     if (json_get_object(bundle->spec, "", "linux", &linux_section, err) < 0)
         return -1;
-    return json_get_object(linux_section, "linux", "resources", &bundle->resources, err) < 0 ? -1 : 0;
+    if (json_get_object(linux_section, "linux", "resources", &bundle->resources, err) < 0 ||
+        json_get_string(linux_section, "linux", "cgroupsPath", &bundle->cgroups_path, err) < 0)
+        return -1;
+    return 0;
 }
 
 /* Whether a mount takes a tree of the host: a bind by its type, as runc reads it, or by its options. */

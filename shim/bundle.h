@@ -23,10 +23,11 @@ struct bundle {
     char *path;   /* absolute, links resolved */
     char *config; /* the same, of a config.json that is not the bundle's own, or NULL */
     json_t *spec;
-    const char *oci_version; /* borrowed from spec, like the following */
-    json_t *annotations;     /* or NULL */
-    json_t *hooks;           /* or NULL */
-    json_t *resources;       /* linux.resources, or NULL */
+    const char *oci_version;  /* borrowed from spec, like the following */
+    json_t *annotations;      /* or NULL */
+    json_t *hooks;            /* or NULL */
+    json_t *resources;        /* linux.resources, or NULL */
+    const char *cgroups_path; /* linux.cgroupsPath, or NULL */
     bool has_process;
     bool terminal;
     unsigned short rows, columns; /* process.consoleSize; 0: not given */

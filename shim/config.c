@@ -27,6 +27,7 @@ struct setting {
     size_t offset;
     bool annotation; /* whether io.husk.KEY may set it */
     const char *kata_annotation;
+    size_t stated;              /* of a flag that an annotation sets too; 0: none */
     uint64_t min, max;          /* of a number */
     const char *const *choices; /* of a choice */
 };
@@ -103,9 +104,16 @@ static const struct setting settings[] = {
     {FIELD(kernel), .set = setting_set_path},
     {FIELD(initramfs), .set = setting_set_path},
     {FIELD(vcpus), .set = setting_set_number, .annotation = true, .kata_annotation = KATA_VM "default_vcpus",
-     .min = 1, .max = 32},
+     .stated = offsetof(struct config, vcpus_stated), .min = 1, .max = 32},
+    {FIELD(vcpus_max), .set = setting_set_number, .max = 32},
     {FIELD(memory_mib), .set = setting_set_number, .annotation = true,
-     .kata_annotation = KATA_VM "default_memory", .min = 64, .max = 512 * 1024},
+     .kata_annotation = KATA_VM "default_memory", .stated = offsetof(struct config, memory_stated), .min = 64,
+     .max = 512 * 1024},
+    {FIELD(memory_min_mib), .set = setting_set_number, .min = 64, .max = 512 * 1024},
+    {FIELD(memory_max_mib), .set = setting_set_number, .max = 512 * 1024},
+    {FIELD(guest_overhead_mib), .set = setting_set_number, .min = 32, .max = 64 * 1024},
+    {FIELD(vmm_overhead_mib), .set = setting_set_number, .min = 16, .max = 64 * 1024},
+    {FIELD(vmm_overhead_cpu), .set = setting_set_number, .max = 3200},
     {FIELD(kernel_params), .set = setting_append_text, .annotation = true,
      .kata_annotation = KATA_VM "kernel_params"},
     {FIELD(fs_cache), .set = setting_set_choice, .annotation = true,
@@ -143,6 +151,10 @@ static int config_set_defaults(struct config *config, struct error *err)
         .initramfs = config_find_file(own, "../guest/initramfs.cpio", "/usr/share/husk/initramfs.cpio"),
         .vcpus = 1,
         .memory_mib = 1024,
+        .memory_min_mib = 128,
+        .guest_overhead_mib = 96,
+        .vmm_overhead_mib = 64,
+        .vmm_overhead_cpu = 25,
         .fs_cache = strdup("auto"),
         .agent_timeout_s = 60,
         .stop_timeout_s = 10,
@@ -270,6 +282,8 @@ int config_apply_annotations(struct config *config, const json_t *annotations, s
             return error_set(err, 0, "annotation %s: expected a string", name);
         if (setting->set(setting, (char *)config + setting->offset, json_string_value(value), err) < 0)
             return error_wrap(err, "annotation %s", name);
+        if (setting->stated)
+            *(bool *)((char *)config + setting->stated) = true;
     }
     return 0;
 }

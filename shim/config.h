@@ -22,10 +22,18 @@ struct config {
     char *vmm;       /* path of husk-vmm */
     char *kernel;    /* path of the guest's ELF kernel */
     char *initramfs; /* path of the guest's initramfs */
-    uint64_t vcpus;
-    uint64_t memory_mib;
-    char *kernel_params; /* appended to the VMM's own, or NULL */
-    char *fs_cache;      /* none, auto or always */
+    uint64_t vcpus;  /* without a limit of CPU time, or stated by an annotation */
+    bool vcpus_stated;
+    uint64_t vcpus_max;  /* ceiling; 0: see vm_size.h */
+    uint64_t memory_mib; /* without a limit of memory, or stated by an annotation */
+    bool memory_stated;
+    uint64_t memory_min_mib;     /* floor of what is made from a limit */
+    uint64_t memory_max_mib;     /* ceiling; 0: the host's memory */
+    uint64_t guest_overhead_mib; /* of a VM beside its container: kernel and agent */
+    uint64_t vmm_overhead_mib;   /* of a VMM beside its guest's memory */
+    uint64_t vmm_overhead_cpu;   /* of a VMM beside its vCPUs: percent of one CPU */
+    char *kernel_params;         /* appended to the VMM's own, or NULL */
+    char *fs_cache;              /* none, auto or always */
     bool fs_writeback;
     bool hugepages;
     bool prefault;

@@ -99,11 +99,16 @@ static int create_in_bundle(const struct context *context, const char *id,
     cleanup_fd int container_fd = store_create_container(&context->store, id, err);
     if (container_fd < 0)
         return -1;
+    enum cgroup_manager manager;
+    if (host_cgroup_choose_manager(context->options.cgroup_manager, context->options.systemd_cgroup, &manager,
+                                   err) < 0)
+        return -1;
     struct monitor_task task = {.id = id,
                                 .store = &context->store,
                                 .config = config,
                                 .bundle = bundle,
                                 .container_fd = container_fd,
+                                .cgroup_manager = manager,
                                 .log_fd = context->log_fd,
                                 .log_format = context->log_format,
                                 .console_fd = console_fd,
@@ -218,29 +223,47 @@ int container_start(const struct context *context, const char *id, struct error 
         result = start_locked(context, fd, &state, err);
     /* The monitor waits for the lock to record an end: a long hook must not hold it. */
     fd_close(&fd);
-    if (result == 0 && hooks_run(&state, "poststart", &warning) < 0)
+    if (result == 0 && hooks_run(&state, "poststart", NULL, NULL, &warning) < 0)
         log_warn("container %s: %s", id, warning.text);
     container_state_fini(&state);
     return result < 0 ? error_wrap(err, "container %s", id) : 0;
 }
 
-int container_destroy(const struct store *store, const char *id, int container_fd, struct error *err)
+/* The last that goes: until then it is where what is left of the container can be found. */
+static int destroy_cgroup(const struct container_state *state, struct error *err)
 {
-    struct container_state state;
+    struct host_cgroup cgroup;
+    int result = host_cgroup_from_json(state->cgroup, &cgroup, err);
+    if (result == 0)
+        result = host_cgroup_remove(&cgroup, err);
+    host_cgroup_fini(&cgroup);
+    return result;
+}
+
+int container_destroy(const struct store *store, const char *id, int container_fd, bool force,
+                      struct error *err)
+{
+    struct container_state state = {.exit_status = -1};
     struct sandbox sandbox;
-    if (container_state_read(container_fd, &state, NULL) == 0) {
+    struct error own;
+    int result = 0;
+    if (container_state_read(container_fd, &state, NULL) == 0)
         /* Not the monitor's orderly way, which a guest could delay: its end cuts the agent's connection, and
          * the VMM is killed when the guest does not go down by itself. */
-        int result = process_id_kill(&state.monitor, KILL_TIMEOUT_MS);
-        container_state_fini(&state);
-        if (result)
-            return error_set(err, -result, "kill the monitor");
-    }
-    if (sandbox_open(&sandbox, store, id, NULL) == 0) {
+        result = process_id_kill(&state.monitor, KILL_TIMEOUT_MS);
+    if (result)
+        error_set(err, -result, "kill the monitor");
+    if (result == 0 && sandbox_open(&sandbox, store, id, NULL) == 0) {
         sandbox_stop(&sandbox, DESTROY_GRACE_MS);
         sandbox_fini(&sandbox);
     }
-    if (store_remove_sandbox(store, id, err) < 0)
+    if (result == 0 && destroy_cgroup(&state, &own) < 0) {
+        /* The state is kept, so that it can be tried again; who forces wants to be rid of it. */
+        result = force ? 0 : error_say(err, own.code, "%s", own.text);
+        log_warn("container %s: %s", id, own.text);
+    }
+    container_state_fini(&state);
+    if (result || store_remove_sandbox(store, id, err) < 0)
         return -1;
     return store_remove_container(store, id, err);
 }
@@ -262,12 +285,13 @@ static int delete_locked(const struct context *context, const char *id, int cont
 {
     /* Without a readable state only force helps. */
     if (container_state_read(container_fd, state, err) < 0)
-        return force || err->code == ENOENT ? container_destroy(&context->store, id, container_fd, err) : -1;
+        return force || err->code == ENOENT ? container_destroy(&context->store, id, container_fd, force, err)
+                                            : -1;
     container_state_settle(state);
     if (!force && (state->status == STATUS_RUNNING || state->paused))
         return error_set(err, 0, "cannot delete container %s that is not stopped: %s", id,
                          container_state_word(state));
-    return container_destroy(&context->store, id, container_fd, err);
+    return container_destroy(&context->store, id, container_fd, force, err);
 }
 
 int container_delete(const struct context *context, const char *id, bool force, struct error *err)
@@ -283,7 +307,7 @@ int container_delete(const struct context *context, const char *id, bool force, 
     fd_close(&fd);
     if (result == 0 && state.id) {
         state.status = STATUS_STOPPED;
-        if (hooks_run(&state, "poststop", &warning) < 0)
+        if (hooks_run(&state, "poststop", NULL, NULL, &warning) < 0)
             log_warn("container %s: %s", id, warning.text);
     }
     container_state_fini(&state);

@@ -128,8 +128,10 @@ int container_for_each_match(const struct context *context, const char *expressi
                                        struct error *err),
                              void *arg, struct error *err);
 
-/* Ends whatever is left of a container (monitor, VMM) and removes its files. The caller holds the lock on
- * container_fd. 0, or -1 with err filled. */
-int container_destroy(const struct store *store, const char *id, int container_fd, struct error *err);
+/* Ends whatever is left of a container (monitor, VMM) and removes its cgroup and files. With `force` a cgroup
+ * that can't be removed is only a warning. The caller holds the lock on container_fd. 0, or -1 with err
+ * filled. */
+int container_destroy(const struct store *store, const char *id, int container_fd, bool force,
+                      struct error *err);
 
 #endif

@@ -39,6 +39,7 @@ void container_state_fini(struct container_state *state)
     json_decref(take_ptr(&state->annotations));
     json_decref(take_ptr(&state->hooks));
     json_decref(take_ptr(&state->resources));
+    json_decref(take_ptr(&state->cgroup));
 }
 
 int container_state_set_text(char **field, const char *text, struct error *err)
@@ -100,13 +101,15 @@ static int state_from_json(const json_t *object, struct container_state *state, 
         json_get_int(object, "", "exitSignal", 0, 255, &exit_signal, err) < 0 ||
         json_get_object(object, "", "annotations", &state->annotations, err) < 0 ||
         json_get_object(object, "", "hooks", &state->hooks, err) < 0 ||
-        json_get_object(object, "", "resources", &state->resources, err) < 0)
+        json_get_object(object, "", "resources", &state->resources, err) < 0 ||
+        json_get_object(object, "", "cgroup", &state->cgroup, err) < 0)
         return -1;
     state->exit_status = (int)exit_status;
     state->exit_signal = (int)exit_signal;
     json_incref(state->annotations);
     json_incref(state->hooks);
     json_incref(state->resources);
+    json_incref(state->cgroup);
     return 0;
 }
 
@@ -129,7 +132,7 @@ int container_state_read(int container_fd, struct container_state *out, struct e
     struct container_state state = {.exit_status = -1};
     if (state_from_json(object, &state, err) < 0) {
         /* The borrowed references may not have been counted yet. */
-        state.annotations = state.hooks = state.resources = NULL;
+        state.annotations = state.hooks = state.resources = state.cgroup = NULL;
         container_state_fini(&state);
         return error_wrap(err, STORE_STATE_FILE);
     }
@@ -140,13 +143,14 @@ int container_state_read(int container_fd, struct container_state *out, struct e
 int container_state_write(int container_fd, const struct container_state *state, struct error *err)
 {
     cleanup_json json_t *object = json_pack(
-        "{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s*, s:s*, s:O*, s:O*, s:O*}",
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s*, s:s*, s:O*, s:O*, s:O*, "
+        "s:O*}",
         "version", STATE_VERSION, "id", state->id, "sandbox", state->sandbox, "bundle", state->bundle,
         "rootfs", state->rootfs, "ociVersion", state->oci_version, "owner", state->owner, "created",
         state->created, "status", container_status_name(state->status), "paused", state->paused, "hasProcess",
         state->has_process, "exitStatus", state->exit_status, "exitSignal", state->exit_signal, "reason",
         state->reason, "config", state->config, "annotations", state->annotations, "hooks", state->hooks,
-        "resources", state->resources);
+        "resources", state->resources, "cgroup", state->cgroup);
     if (!object)
         return error_set(err, 0, "container state: a member is no UTF-8");
     if (state->monitor.pid > 0 &&

@@ -34,6 +34,7 @@ struct container_state {
     json_t *annotations; /* object, or NULL */
     json_t *hooks;       /* config.json's, or NULL */
     json_t *resources;   /* linux.resources without devices, as last updated; or NULL */
+    json_t *cgroup;      /* on the host, as host_cgroup_to_json wrote it; or NULL */
     struct process_id monitor;
     int exit_status; /* 0..255, -1 while unknown or ended by a signal */
     int exit_signal; /* 0: none */

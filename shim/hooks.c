@@ -14,7 +14,8 @@
 
 static const char *const host_kinds[] = {"prestart", "createRuntime", "poststart", "poststop"};
 
-int hooks_run(const struct container_state *state, const char *kind, struct error *err)
+int hooks_run(const struct container_state *state, const char *kind, void (*enter)(void *arg), void *arg,
+              struct error *err)
 {
     json_t *list = NULL;
     if (json_get_array(state->hooks, "hooks", kind, &list, err) <= 0)
@@ -30,6 +31,8 @@ int hooks_run(const struct container_state *state, const char *kind, struct erro
         int result = hook_parse(json_array_get(list, i), where, &hook, err);
         if (result == 0) {
             log_debug("hook %s path=%s", where, hook.path);
+            hook.enter = enter;
+            hook.enter_arg = arg;
             result = hook_run(&hook, -1, text, err);
             if (result < 0)
                 error_wrap(err, "%s", where);

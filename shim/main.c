@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "shim/command.h"
 #include "shim/config.h"
+#include "shim/host_cgroup.h"
 #include "shim/version.h"
 
 #include <errno.h>
@@ -124,14 +125,6 @@ static int open_store(struct context *context, struct error *err)
     return store_init(&context->store, root ? root : ROOT_DEFAULT, err);
 }
 
-static int check_cgroup_manager(const char *name, struct error *err)
-{
-    if (!name || strcmp(name, "cgroupfs") == 0 || strcmp(name, "systemd") == 0 ||
-        strcmp(name, "disabled") == 0)
-        return 0;
-    return error_set(err, 0, "--cgroup-manager: unknown manager \"%s\"", name);
-}
-
 static int check_rootless(const char *value, struct error *err)
 {
     if (!value || strcmp(value, "true") == 0 || strcmp(value, "false") == 0 || strcmp(value, "auto") == 0)
@@ -172,13 +165,15 @@ static int run_command(struct context *context, int argc, char **argv, struct er
 
 static int run(struct context *context, int argc, char **argv, struct error *err)
 {
+    enum cgroup_manager manager;
     int count = options_parse(global_rows, &context->options, argc - 1, argv + 1, false, err);
     if (count == OPTIONS_HELP) {
         print_help(stdout);
         return 0;
     }
     if (count < 0 || open_log(context, err) < 0 ||
-        check_cgroup_manager(context->options.cgroup_manager, err) < 0 ||
+        host_cgroup_choose_manager(context->options.cgroup_manager, context->options.systemd_cgroup, &manager,
+                                   err) < 0 ||
         check_rootless(context->options.rootless, err) < 0)
         return -1;
     if (context->options.version) {

@@ -98,6 +98,7 @@ static int reach_created(struct monitor_container *monitor, int *signal_fd, stru
 {
     const struct monitor_task *task = monitor->task;
     if (become_monitor(task, signal_fd, err) < 0 || state_init(&monitor->state, task, err) < 0 ||
+        monitor_plan_cgroup(monitor, err) < 0 ||
         container_state_write(task->container_fd, &monitor->state, err) < 0 ||
         monitor_create(monitor, err) < 0)
         return -1;
@@ -206,6 +207,6 @@ int monitor_spawn(const struct monitor_task *task, struct monitor *monitor, stru
         *err = failure;
     /* Killed, it could not clean up behind itself. */
     if (failure.code == ECHILD)
-        container_destroy(task->store, task->id, task->container_fd, NULL);
+        container_destroy(task->store, task->id, task->container_fd, true, NULL);
     return -1;
 }

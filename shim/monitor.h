@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "shim/bundle.h"
 #include "shim/config.h"
+#include "shim/host_cgroup.h"
 #include "shim/monitor_fork.h"
 #include "shim/store.h"
 
@@ -27,7 +28,8 @@ struct monitor_task {
     const struct config *config;
     const struct bundle *bundle;
     int container_fd; /* the container's directory, locked; the child shares the lock */
-    int log_fd;       /* --log's file, or -1 */
+    enum cgroup_manager cgroup_manager;
+    int log_fd; /* --log's file, or -1 */
     enum log_format log_format;
     int console_fd; /* the connected console socket, or -1 */
     int tty_fd;     /* a terminal in the foreground: the caller's, or -1 */

@@ -97,8 +97,8 @@ static int create_steps(struct monitor_container *monitor, struct error *err)
         return -1;
 
     /* 3. The host's hooks, while nothing of the container runs (runtime-spec "Lifecycle", 4 and 5). */
-    if (hooks_run(&monitor->state, "prestart", err) < 0 ||
-        hooks_run(&monitor->state, "createRuntime", err) < 0)
+    if (hooks_run(&monitor->state, "prestart", monitor_return_home, monitor, err) < 0 ||
+        hooks_run(&monitor->state, "createRuntime", monitor_return_home, monitor, err) < 0)
         return -1;
 
     /* 4. The agent makes the container; its program waits for start. From now on its end is waited for. */
@@ -123,10 +123,17 @@ static void explain_failure(struct monitor_container *monitor, struct error *err
 int monitor_create(struct monitor_container *monitor, struct error *err)
 {
     const struct monitor_task *task = monitor->task;
-    if (sandbox_start(&monitor->process.sandbox, task->store, task->id, task->config, task->bundle, err) < 0)
+    struct vm_size size;
+    /* The cgroup comes first: the VMM is born in it, and what it allocates is counted there from the start.
+     */
+    if (monitor_place(monitor, &size, err) < 0 ||
+        sandbox_start(&monitor->process.sandbox, task->store, task->id, task->config, task->bundle, &size,
+                      err) < 0)
         return -1;
-    if (create_steps(monitor, err) == 0)
+    if (create_steps(monitor, err) == 0) {
+        host_cgroup_forget_origin(&monitor->cgroup);
         return 0;
+    }
     explain_failure(monitor, err);
     return -1;
 }
@@ -135,11 +142,14 @@ void monitor_create_undo(struct monitor_container *monitor)
 {
     struct monitor_process *process = &monitor->process;
     agent_client_free(take_ptr(&process->agent));
-    if (process->sandbox.dir_fd < 0)
-        return;
-    sandbox_stop(&process->sandbox, 0);
-    sandbox_fini(&process->sandbox);
     struct error err;
+    if (process->sandbox.dir_fd >= 0) {
+        sandbox_stop(&process->sandbox, 0);
+        sandbox_fini(&process->sandbox);
+    }
+    if (host_cgroup_remove(&monitor->cgroup, &err) < 0)
+        log_err("%s", err.text);
+    host_cgroup_fini(&monitor->cgroup);
     if (store_remove_sandbox(monitor->task->store, monitor->task->id, &err) < 0)
         log_err("%s", err.text);
 }

@@ -12,6 +12,7 @@
 #include "shim/monitor.h"
 #include "shim/monitor_streams.h"
 #include "shim/sandbox.h"
+#include "shim/vm_size.h"
 
 /* A process of a sandbox and what its monitor holds of it. */
 struct monitor_process {
@@ -37,8 +38,21 @@ struct monitor_process {
 struct monitor_container {
     const struct monitor_task *task;
     struct container_state state;
+    struct host_cgroup cgroup;
     struct monitor_process process;
 };
+
+/* Plans the container's cgroup on the host and notes it in the state, before anything is made. 0, or -1 with
+ * err. */
+int monitor_plan_cgroup(struct monitor_container *monitor, struct error *err);
+
+/* Sizes the VM, makes the cgroup with limits that fit and moves this process in; the state is written again.
+ * 0, or -1 with err; undone by monitor_create_undo. */
+int monitor_place(struct monitor_container *monitor, struct vm_size *size, struct error *err);
+
+/* For the host's hooks, between fork and exec: back to where the caller's command runs. `arg` is the monitor.
+ */
+void monitor_return_home(void *arg);
 
 /* Starts the sandbox and creates the container in it; the streams are ready but not started. 0, or -1 with
  * err filled; what was made is left to monitor_create_undo. */

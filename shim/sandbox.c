@@ -101,10 +101,11 @@ static int sandbox_open_files(const struct sandbox *sandbox, const struct config
     return 0;
 }
 
-/* Writes down who the VMM is, so that any later command can end it. */
+/* Writes down who the VMM is, so that any later command can end it, and how large its VM is. */
 static int sandbox_record_vmm(const struct sandbox *sandbox, struct error *err)
 {
-    cleanup_json json_t *object = json_pack("{s:o}", "vmm", process_id_to_json(&sandbox->vmm));
+    cleanup_json json_t *object = json_pack("{s:o, s:o}", "vmm", process_id_to_json(&sandbox->vmm), "size",
+                                            vm_size_to_json(&sandbox->size));
     cleanup_free char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     if (!text)
         return error_set(err, ENOMEM, VMM_FILE);
@@ -128,7 +129,7 @@ static int sandbox_run_vmm(struct sandbox *sandbox, const struct config *config,
                            const struct vmm_files *files, struct error *err)
 {
     struct vmm_process process = {.pidfd = -1, .go_fd = -1, .exec_fd = -1};
-    if (vmm_process_clone(config, sandbox->id, files, &process, err) < 0)
+    if (vmm_process_clone(config, sandbox->id, &sandbox->size, files, &process, err) < 0)
         return -1;
     sandbox->vmm = process.id;
     sandbox->vmm_pidfd = process.pidfd;
@@ -153,12 +154,14 @@ static int sandbox_init(struct sandbox *sandbox, const struct store *store, cons
 }
 
 int sandbox_start(struct sandbox *sandbox, const struct store *store, const char *id,
-                  const struct config *config, const struct bundle *bundle, struct error *err)
+                  const struct config *config, const struct bundle *bundle, const struct vm_size *size,
+                  struct error *err)
 {
     struct vmm_files files = {
         .kernel = -1, .initramfs = -1, .vsock = -1, .console = -1, .status = -1, .log = -1, .control = -1};
     if (sandbox_init(sandbox, store, id, err) < 0)
         goto fail;
+    sandbox->size = *size;
     sandbox->dir_fd = store_create_sandbox(store, id, err);
     if (sandbox->dir_fd < 0)
         goto fail;
@@ -186,7 +189,10 @@ static int sandbox_find_vmm(struct sandbox *sandbox, struct error *err)
     if (length < 0)
         return error_set(err, (int)-length, "%s/" VMM_FILE, sandbox->path);
     cleanup_json json_t *object = json_parse_object(text, (size_t)length, err);
-    if (!object || process_id_from_json(object, "vmm", &sandbox->vmm, err) < 0)
+    json_t *size = NULL;
+    if (!object || process_id_from_json(object, "vmm", &sandbox->vmm, err) < 0 ||
+        json_require(json_get_object(object, "", "size", &size, err), "", "size", err) < 0 ||
+        vm_size_from_json(size, &sandbox->size, err) < 0)
         return error_wrap(err, "%s/" VMM_FILE, sandbox->path);
     int pidfd = process_id_open(&sandbox->vmm);
     sandbox->vmm_pidfd = pidfd < 0 ? -1 : pidfd;
@@ -214,6 +220,12 @@ void sandbox_fini(struct sandbox *sandbox)
     fd_close(&sandbox->vmm_pidfd);
     free(take_ptr(&sandbox->id));
     free(take_ptr(&sandbox->path));
+}
+
+int sandbox_set_size(struct sandbox *sandbox, const struct vm_size *size, struct error *err)
+{
+    sandbox->size = *size;
+    return sandbox_record_vmm(sandbox, err);
 }
 
 struct agent_address sandbox_agent_address(const struct sandbox *sandbox)

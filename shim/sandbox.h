@@ -1,7 +1,7 @@
 /*
  * A sandbox: one microVM with its VMM process and its directory sandboxes/ID/.
  *
- *   vsock.sock    where the agent is reached      vmm.json      the VMM's pid and start time
+ *   vsock.sock    where the agent is reached      vmm.json      the VMM's pid and start time, the VM's size
  *   vmm.log       the VMM's log and stderr        console.log   the guest's kernel log
  *   status.json   how the VM ended (by the VMM)   monitor.log   the monitor's log
  *   vmm.sock      where the VMM takes requests (vmm_control.h)
@@ -17,19 +17,25 @@
 #include "shim/config.h"
 #include "shim/process_id.h"
 #include "shim/store.h"
+#include "shim/vm_size.h"
 
 struct sandbox {
     char *id;
     int dir_fd;
     int vmm_pidfd; /* -1: the VMM has ended */
     struct process_id vmm;
-    char *path; /* of the directory, for messages */
+    struct vm_size size; /* as the VM is now */
+    char *path;          /* of the directory, for messages */
 };
 
 /* Makes the directory and starts a VMM; does not wait for the guest. 0, or -1 with err filled: then nothing
  * is left. The caller is single-threaded and ends it with sandbox_stop. */
 int sandbox_start(struct sandbox *sandbox, const struct store *store, const char *id,
-                  const struct config *config, const struct bundle *bundle, struct error *err);
+                  const struct config *config, const struct bundle *bundle, const struct vm_size *size,
+                  struct error *err);
+
+/* Notes a size that the VM was brought to while it runs. 0, or -1 with err filled. */
+int sandbox_set_size(struct sandbox *sandbox, const struct vm_size *size, struct error *err);
 
 /* Opens a sandbox that exists; its VMM may have ended (vmm_pidfd -1). 0, or -1 with err filled. */
 int sandbox_open(struct sandbox *sandbox, const struct store *store, const char *id, struct error *err);

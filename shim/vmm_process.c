@@ -78,12 +78,12 @@ static void arguments_add_net(struct vmm_arguments *arguments, unsigned index, c
 static const char *const level_options[] = {"error", "warn", "info", "debug"};
 
 static void arguments_build(struct vmm_arguments *arguments, const struct config *config, const char *id,
-                            const struct vmm_files *files)
+                            const struct vm_size *size, const struct vmm_files *files)
 {
     arguments_add(arguments, "husk-vmm");
     arguments_add_text(arguments, "--id", id);
-    arguments_add_number(arguments, "--cpus", "", config->vcpus);
-    arguments_add_number(arguments, "--memory", "", config->memory_mib);
+    arguments_add_number(arguments, "--cpus", "", size->vcpus);
+    arguments_add_number(arguments, "--memory", "", size->memory_mib);
     arguments_add_fd(arguments, "--kernel", files->kernel);
     arguments_add_fd(arguments, "--initrd", files->initramfs);
     arguments_add_fd(arguments, "--vsock", files->vsock);
@@ -155,12 +155,12 @@ child_run(const char *path, char *const *argv, const struct vmm_files *files, in
     _exit(put == sizeof(err) ? 127 : 126);
 }
 
-int vmm_process_clone(const struct config *config, const char *id, const struct vmm_files *files,
-                      struct vmm_process *out, struct error *err)
+int vmm_process_clone(const struct config *config, const char *id, const struct vm_size *size,
+                      const struct vmm_files *files, struct vmm_process *out, struct error *err)
 {
     int go[2], exec[2], pidfd = -1;
     struct vmm_arguments arguments = {.count = 0};
-    arguments_build(&arguments, config, id, files);
+    arguments_build(&arguments, config, id, size, files);
     if (pipe2(go, O_CLOEXEC) < 0)
         return error_set(err, errno, "pipe");
     cleanup_fd int go_read = go[0], go_write = go[1];

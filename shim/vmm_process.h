@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "shim/config.h"
 #include "shim/process_id.h"
+#include "shim/vm_size.h"
 #include "shim/vmm_net.h"
 
 /* Open files handed to the VMM; all are the caller's and kept open. */
@@ -32,8 +33,8 @@ struct vmm_process {
 
 /* Clones the child: the caller writes down who it is before it may run, so that no VMM exists that nobody
  * knows of. Single-threaded callers only. 0, or -1 with err filled. */
-int vmm_process_clone(const struct config *config, const char *id, const struct vmm_files *files,
-                      struct vmm_process *out, struct error *err);
+int vmm_process_clone(const struct config *config, const char *id, const struct vm_size *size,
+                      const struct vmm_files *files, struct vmm_process *out, struct error *err);
 
 /* Lets the child run and waits for its execve. 0, or -1 with err filled. Closes go_fd and exec_fd. */
 int vmm_process_go(struct vmm_process *process, const struct config *config, struct error *err);
