@@ -59,6 +59,7 @@ static int fixture_setup(void **state)
     if (store_init(&fixture.context.store, path, NULL) < 0)
         return -1;
     fixture.context.options.config_dir = fixture.dir;
+    fixture.context.options.cgroup_manager = "disabled"; /* host_cgroup has tests of its own */
     ssize_t length = readlink("/proc/self/exe", own, sizeof(own) - 1);
     own[length] = '\0';
     *strrchr(own, '/') = '\0';
