@@ -149,6 +149,7 @@ static int exec_in(const struct context *context, const struct exec_options *opt
     struct exec_task task = {.store = &context->store,
                              .container = state->id,
                              .sandbox = state->sandbox,
+                             .cgroup = state->cgroup,
                              .spec = process,
                              .terminal = terminal,
                              .console_fd = -1,

@@ -10,6 +10,7 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "shim/deadline.h"
+#include "shim/host_cgroup.h"
 #include "shim/monitor_internal.h"
 #include "shim/terminal.h"
 
@@ -64,6 +65,17 @@ static int64_t exec_request(struct monitor_process *process, const struct exec_t
     return process->wait_id < 0 ? -1 : id;
 }
 
+/* What stands for a process of the container on the host lies in the container's cgroup there. */
+static int exec_enter_cgroup(const struct exec_task *task, struct error *err)
+{
+    struct host_cgroup cgroup;
+    int result = host_cgroup_from_json(task->cgroup, &cgroup, err);
+    if (result == 0)
+        result = host_cgroup_enter(&cgroup, getpid(), err);
+    host_cgroup_fini(&cgroup);
+    return result;
+}
+
 static int exec_steps(struct monitor_process *process, const struct exec_task *task, bool foreground,
                       struct error *err)
 {
@@ -72,6 +84,8 @@ static int exec_steps(struct monitor_process *process, const struct exec_task *t
         return -1;
     if (process->sandbox.vmm_pidfd < 0)
         return error_set(err, 0, "container not running");
+    if (exec_enter_cgroup(task, err) < 0)
+        return -1;
     struct agent_address address = sandbox_agent_address(&process->sandbox);
     if (exec_make_streams(process, task, foreground, err) < 0)
         return -1;

@@ -22,6 +22,7 @@ struct exec_task {
     const struct store *store;
     const char *container; /* ID */
     const char *sandbox;   /* ID */
+    const json_t *cgroup;  /* the container's on the host, as its state has it; or NULL */
     json_t *spec;          /* OCI process object */
     bool terminal;
     int console_fd; /* the connected console socket, or -1 */

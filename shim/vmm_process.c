@@ -83,7 +83,9 @@ static void arguments_build(struct vmm_arguments *arguments, const struct config
     arguments_add(arguments, "husk-vmm");
     arguments_add_text(arguments, "--id", id);
     arguments_add_number(arguments, "--cpus", "", size->vcpus);
+    arguments_add_number(arguments, "--cpus-max", "", size->vcpus_max);
     arguments_add_number(arguments, "--memory", "", size->memory_mib);
+    arguments_add_number(arguments, "--memory-max", "", size->memory_max_mib);
     arguments_add_fd(arguments, "--kernel", files->kernel);
     arguments_add_fd(arguments, "--initrd", files->initramfs);
     arguments_add_fd(arguments, "--vsock", files->vsock);

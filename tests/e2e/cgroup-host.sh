@@ -53,7 +53,14 @@ equal cpu.weight "$(cat $cgroups$path/cpu.weight)" 20
 equal cpuset.cpus "$(cat $cgroups$path/cpuset.cpus)" 0
 equal "pids.max: tasks of the guest are none of the host" "$(cat $cgroups$path/pids.max)" max
 husk start c1
+
+# The monitors of further processes too: in the foreground, and on their own.
+command husk --root "$state" --log "$log" exec c1 sleep 1000 < /dev/null > /dev/null 2>&1 &
+wait_for 60 grep -q "^$!$" $cgroups$path/cgroup.procs || fail "an exec in the foreground is in $(cgroup_of $!)"
+husk exec --detach --pid-file "$work/exec.pid" c1 sleep 1000 < /dev/null > /dev/null 2>&1
+equal "cgroup of a detached exec" "$(cgroup_of "$(cat "$work/exec.pid")")" $path
 husk delete --force c1
+wait || true
 equal "cgroups left" "$(cgroups_list)" "$before"
 
 # --- A cgroup and parents that others made stay; a relative path; one container beside another -----------------
@@ -89,6 +96,7 @@ equal "cgroups left after errors" "$(cgroups_list)" "$before"
 
 # --- Without a cgroup the limits are the guest's ----------------------------------------------------------------------
 bundle_make "$bundle" '.process.args = ["cat", "/sys/fs/cgroup/memory.max"] | .linux.resources = {memory: {limit: 134217728}}
-  | .linux.cgroupsPath = "/husk-e2e/none"'
+  | .linux.cgroupsPath = "/husk-e2e/none" | .mounts += [{destination: "/sys", type: "sysfs", source: "sysfs"},
+    {destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup"}]'
 equal "the guest's limit without a cgroup on the host" "$(husk --cgroup-manager disabled run --bundle "$bundle" c7)" 134217728
 equal "cgroups made although disabled" "$(cgroups_list)" "$before"
