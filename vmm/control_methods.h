@@ -13,6 +13,12 @@
  *   net.link      {"id": N, "up": bool} -> {}
  *   net.announce  {"id": N} -> {}
  *                 The guest tells its neighbours where it is.
+ *   blk.attach    {"serial": TEXT, "ro", "direct": bool, "queues", "threads": N, "bps", "iops": N (0: no
+ * limit)} with the disk's descriptor -> {"device": the guest's name of the slot} EEXIST when there is a disk
+ * with this serial, ENOSPC when no slot is free. blk.detach    {"serial", "force": bool} -> {} EBUSY while
+ * the guest's driver holds it, unless forced. ENODEV as below when there is none. blk.find      {"serial"} ->
+ * {"device": NAME, "in_use": bool} blk.refresh   {"serial"} -> {"bytes": N} Looks at the file's size again;
+ * the guest is told if it changed. blk.limit     {"serial", "bps", "iops": N (0 or absent: none)} -> {}
  *   cpus.resize   {"cpus": N} -> {"cpus": vCPUs there are}
  *                 At least N vCPUs exist, for the guest to bring online. ERANGE beyond --cpus-max.
  *   memory.resize {"mib": N, "timeout_ms": N (5000)} -> {"mib": what the guest has plugged, boot memory
@@ -30,6 +36,7 @@
 struct io_threads;
 struct machine;
 struct memory_control;
+struct nursery;
 
 /* The `arg` of all handlers. */
 struct control_target {
@@ -38,6 +45,8 @@ struct control_target {
     struct machine *machine;
     struct io_threads *net_threads; /* NULL: this VM cannot have network devices */
     struct memory_control *memory;
+    struct nursery *nursery; /* NULL: this VM cannot have further threads */
+    int (*blk_thread_start)(void *arg);
 };
 
 extern const struct control_method control_methods[];
@@ -49,6 +58,13 @@ int control_net_detach(void *arg, struct control_request *request, json_t **resu
 int control_net_find(void *arg, struct control_request *request, json_t **result, struct error *err);
 int control_net_link(void *arg, struct control_request *request, json_t **result, struct error *err);
 int control_net_announce(void *arg, struct control_request *request, json_t **result, struct error *err);
+
+/* Handlers: control_blk.c. */
+int control_blk_attach(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_blk_detach(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_blk_find(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_blk_refresh(void *arg, struct control_request *request, json_t **result, struct error *err);
+int control_blk_limit(void *arg, struct control_request *request, json_t **result, struct error *err);
 
 /* Handlers: control_memory.c. */
 int control_cpus_resize(void *arg, struct control_request *request, json_t **result, struct error *err);

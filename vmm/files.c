@@ -15,7 +15,7 @@
 
 #define VSOCK_BACKLOG   128
 #define CONTROL_BACKLOG 8
-#define FILES_MAX       (9 + OPTIONS_NETS_MAX * 2 * VIRTIO_NET_PAIRS_MAX)
+#define FILES_MAX       (9 + OPTIONS_BLKS_MAX + OPTIONS_NETS_MAX * 2 * VIRTIO_NET_PAIRS_MAX)
 
 /* The number in "fd:N"; -1 when text is a path; -2 when the number is none. */
 static int descriptor_number(const char *text)
@@ -100,6 +100,18 @@ static int take_nets(struct files *files, const struct options *options, struct 
     return 0;
 }
 
+static int take_blks(struct files *files, const struct options *options, struct error *err)
+{
+    for (unsigned i = 0; i < options->blks; i++) {
+        files->blk_fd[i] = options->blk[i].fd;
+        files->blks = i + 1;
+        int rc = fd_set_cloexec(files->blk_fd[i], 1);
+        if (rc < 0)
+            return error_set(err, -rc, "--blk: descriptor %d", files->blk_fd[i]);
+    }
+    return 0;
+}
+
 int files_open(struct files *files, const struct options *options, struct error *err)
 {
     *files = (struct files){.kvm = -1,
@@ -122,7 +134,7 @@ int files_open(struct files *files, const struct options *options, struct error 
     const char *console = options->console ? options->console : "/dev/null";
     if (open_named(&files->console, "console", console, O_WRONLY | O_CREAT | O_APPEND, err) < 0)
         return -1;
-    if (take_nets(files, options, err) < 0 ||
+    if (take_nets(files, options, err) < 0 || take_blks(files, options, err) < 0 ||
         open_listener(&files->vsock, &files->vsock_named, "vsock", options->vsock, SOCK_STREAM, VSOCK_BACKLOG,
                       err) < 0)
         return -1;
@@ -141,6 +153,8 @@ int files_close_others(const struct files *files, struct error *err)
             keep[kept++] = files->net[i].vhost_fd[pair];
         }
     }
+    for (unsigned i = 0; i < files->blks; i++)
+        keep[kept++] = files->blk_fd[i];
     for (unsigned from = STDERR_FILENO + 1;;) {
         int next = -1; /* the lowest kept descriptor from `from` on */
         for (unsigned i = 0; i < kept; i++) {
@@ -169,4 +183,6 @@ void files_close(struct files *files)
     fd_close(&files->control);
     for (unsigned i = 0; i < files->nets; i++)
         virtio_net_options_close(&files->net[i]);
+    for (unsigned i = 0; i < files->blks; i++)
+        fd_close(&files->blk_fd[i]);
 }

@@ -20,6 +20,8 @@ struct files {
     bool vsock_named, control_named; /* we made it, at the options' path: unlink it in the end */
     struct virtio_net_options net[OPTIONS_NETS_MAX]; /* the options' own, with their descriptors */
     unsigned nets;
+    int blk_fd[OPTIONS_BLKS_MAX]; /* of the options' disks */
+    unsigned blks;
 };
 
 /* Opens what the options name, `console` at least as /dev/null. 0, or -1 with err naming option and file;

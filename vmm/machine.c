@@ -226,7 +226,6 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     machine->loop = loop;
     machine->start_us = config->start_us;
     machine->memory_options = config->memory;
-    machine->nursery_start = config->nursery_start;
     machine->panic_timer.fd = -1;
     vcpu_gate_init(&machine->gate, machine_all_standing, machine);
     pthread_mutex_init(&machine->end_lock, NULL);
@@ -305,10 +304,12 @@ int machine_start(struct machine *machine, struct error *err)
         if (rc < 0)
             return error_set(err, -rc, "machine: start vCPU %u", i);
     }
-    if (machine->cpus == machine->cpus_max)
-        return 0;
-    machine->nursery = nursery_new(machine->nursery_start);
-    return machine->nursery ? 0 : error_set(err, errno, "machine: thread that makes threads");
+    return 0;
+}
+
+void machine_set_nursery(struct machine *machine, struct nursery *nursery)
+{
+    machine->nursery = nursery;
 }
 
 /* In the nursery's thread, whose filter the new threads narrow. */
@@ -405,7 +406,6 @@ void machine_free(struct machine *machine)
         return;
     machine_stop(machine);
     machine_free_slots(machine);
-    nursery_free(machine->nursery);
     for (unsigned i = 0; i < machine->cpus; i++)
         vcpu_fini(&machine->vcpu[i]);
     free(machine->cpuid);

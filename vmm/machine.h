@@ -14,6 +14,7 @@
 
 struct loop;
 struct machine;
+struct nursery;
 struct snapshot_reader;
 struct snapshot_writer;
 struct virtio_device;
@@ -30,8 +31,6 @@ struct machine_config {
     /* In each vCPU's thread before it runs anything of the guest. 0 or -errno. */
     int (*vcpu_thread_start)(void *arg, unsigned index);
     void *vcpu_thread_start_arg;
-    int (*nursery_start)(
-        void);         /* as vcpu_thread_start, for the thread that makes later threads (nursery.h) */
     uint64_t start_us; /* CLOCK_MONOTONIC when husk-vmm began, for the statistics */
 };
 
@@ -89,6 +88,9 @@ int machine_load(struct machine *machine, const struct machine_boot *boot, struc
 /* Starts the vCPU threads, which wait for machine_resume. 0, or -1 with err. */
 int machine_start(struct machine *machine, struct error *err);
 
+/* Where later vCPUs' threads are made (nursery.h). The caller's; it outlives the machine's running. Without
+ * one there are none. */
+void machine_set_nursery(struct machine *machine, struct nursery *nursery);
 /* Has at least `cpus` vCPUs exist, so that the guest can bring them online. vCPUs beyond the first ones are
  * made here and not before: until then they cost no thread and no memory. There are never fewer again: one
  * that the guest took offline sleeps. From the loop's thread. 0, or -1 with err: ERANGE beyond cpus_max,

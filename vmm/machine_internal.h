@@ -42,8 +42,7 @@ struct machine {
     atomic_uint cpus; /* vCPUs that exist; grows while the machine runs */
     unsigned cpus_max;
     struct kvm_cpuid2 *cpuid; /* of every vCPU, but for its APIC id */
-    struct nursery *nursery;  /* makes later vCPUs; NULL when there are none to come */
-    int (*nursery_start)(void);
+    struct nursery *nursery;  /* the caller's: makes later vCPUs; NULL: none can come */
     struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
     unsigned slots; /* that the guest knows of, placeholders included */
 

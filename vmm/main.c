@@ -14,6 +14,7 @@
 #include "vmm/io_threads.h"
 #include "vmm/jail.h"
 #include "vmm/machine.h"
+#include "vmm/nursery.h"
 #include "vmm/options.h"
 #include "vmm/seccomp.h"
 #include "vmm/virtio/balloon.h"
@@ -58,7 +59,9 @@ struct vmm {
     struct watch signals;
     struct machine *machine;
     struct virtio_device *fs, *mem, *balloon; /* mem, balloon: NULL when there is none */
-    struct io_threads *net_threads;           /* NULL: no network device is there, and none can come */
+    struct virtio_device *blk[OPTIONS_BLKS_MAX];
+    struct nursery *nursery;        /* NULL: no thread can come later */
+    struct io_threads *net_threads; /* NULL: no network device is there, and none can come */
     struct control_target control_target;
 };
 
@@ -100,6 +103,12 @@ static int net_thread_start(void *arg)
     return seccomp_confine(SECCOMP_NET);
 }
 
+static int blk_thread_start(void *arg)
+{
+    (void)arg;
+    return seccomp_confine(SECCOMP_BLK);
+}
+
 static int nursery_start(void)
 {
     return seccomp_confine(SECCOMP_NURSERY);
@@ -127,7 +136,6 @@ static int build_machine(struct vmm *vmm, struct error *err)
                                     .console_fd = vmm->files.console,
                                     .console_limit_bytes = CONSOLE_LIMIT_BYTES,
                                     .vcpu_thread_start = vcpu_thread_start,
-                                    .nursery_start = nursery_start,
                                     .start_us = vmm->start_us};
     vmm->machine = machine_new(&config, vmm->loop, err);
     return vmm->machine ? 0 : -1;
@@ -184,6 +192,20 @@ static int add_nets(struct vmm *vmm, struct error *err)
     return machine_add_placeholders(vmm->machine, options->slots, err);
 }
 
+/* The guest names disks in the order they are probed. */
+static int add_blks(struct vmm *vmm, struct error *err)
+{
+    for (unsigned i = 0; i < vmm->files.blks; i++) {
+        struct virtio_blk_options options = vmm->options.blk[i];
+        options.fd = take_fd(&vmm->files.blk_fd[i]);
+        options.thread_start = blk_thread_start;
+        vmm->blk[i] = virtio_blk_new(vmm->loop, &options, err);
+        if (!vmm->blk[i] || machine_add_virtio(vmm->machine, vmm->blk[i], err) < 0)
+            return error_wrap(err, "--blk fd:%d", vmm->options.blk[i].fd);
+    }
+    return 0;
+}
+
 /* Step 5. The order is the guest's probing order: what the agent waits for comes first. */
 static int add_devices(struct vmm *vmm, struct error *err)
 {
@@ -203,7 +225,7 @@ static int add_devices(struct vmm *vmm, struct error *err)
         return -1;
     if (add_device(vmm, "rng", virtio_rng_new(loop), err) < 0)
         return -1;
-    if (add_nets(vmm, err) < 0)
+    if (add_blks(vmm, err) < 0 || add_nets(vmm, err) < 0)
         return -1;
     if (memory->pluggable_bytes > 0) {
         struct virtio_mem_options mem = {.memory = &memory->map,
@@ -257,18 +279,38 @@ static int serve_control(struct vmm *vmm, struct error *err)
 {
     if (vmm->files.control < 0)
         return 0;
-    vmm->control_target = (struct control_target){
-        .id = vmm->options.id,
-        .loop = vmm->loop,
-        .machine = vmm->machine,
-        .net_threads = vmm->net_threads,
-        .memory = memory_control_new(vmm->loop, vmm->machine, vmm->mem, vmm->balloon)};
+    vmm->control_target =
+        (struct control_target){.id = vmm->options.id,
+                                .loop = vmm->loop,
+                                .machine = vmm->machine,
+                                .net_threads = vmm->net_threads,
+                                .memory = memory_control_new(vmm->loop, vmm->machine, vmm->mem, vmm->balloon),
+                                .nursery = vmm->nursery,
+                                .blk_thread_start = blk_thread_start};
     if (!vmm->control_target.memory)
         return error_set(err, errno, "control socket");
     /* Lives as long as the process. */
     if (!control_new(vmm->loop, take_fd(&vmm->files.control), control_methods, control_methods_count,
                      &vmm->control_target))
         return error_set(err, errno, "control socket");
+    return 0;
+}
+
+/* Disks' threads, and the one that makes threads later. */
+static int start_blk_threads(struct vmm *vmm, struct error *err)
+{
+    const struct options *options = &vmm->options;
+    for (unsigned i = 0; i < vmm->files.blks; i++) {
+        int rc = virtio_blk_start(vmm->blk[i]);
+        if (rc < 0)
+            return error_set(err, -rc, "virtio blk: start threads");
+    }
+    if (options->slots == 0 && vmm->files.blks == 0 && options->cpus_max <= options->cpus)
+        return 0;
+    vmm->nursery = nursery_new(nursery_start);
+    if (!vmm->nursery)
+        return error_set(err, errno, "thread that makes threads");
+    machine_set_nursery(vmm->machine, vmm->nursery);
     return 0;
 }
 
@@ -284,7 +326,7 @@ static int start_threads(struct vmm *vmm, struct error *err)
     rc = vmm->net_threads ? io_threads_start(vmm->net_threads, "net", net_thread_start, NULL) : 0;
     if (rc < 0)
         return error_set(err, -rc, "virtio net: start threads");
-    if (serve_control(vmm, err) < 0)
+    if (start_blk_threads(vmm, err) < 0 || serve_control(vmm, err) < 0)
         return -1;
     return machine_start(vmm->machine, err);
 }

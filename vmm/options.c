@@ -1,6 +1,7 @@
 /* The command line: see options.h. A row of the table is all there is to an option. */
 #include "vmm/options.h"
 
+#include "vmm/blk_option.h"
 #include "vmm/layout.h"
 #include "vmm/net_option.h"
 
@@ -138,6 +139,13 @@ static int set_slots(struct options *options, const char *value)
     return set_number(&options->slots, value, 0, SLOTS_MAX);
 }
 
+static int set_blk(struct options *options, const char *value)
+{
+    if (options->blks == OPTIONS_BLKS_MAX)
+        return -EINVAL;
+    return blk_option_parse(value, &options->blk[options->blks++]);
+}
+
 static int set_net(struct options *options, const char *value)
 {
     if (options->nets == OPTIONS_NETS_MAX)
@@ -273,6 +281,8 @@ static const struct option table[] = {
      set_fs_cache},
     {"fs-writeback", NULL, NULL, "let the guest delay writes to shared files", set_fs_writeback},
     {"fs-workers", "N", "a number from 1 to 64", "threads that serve shared files (4)", set_fs_workers},
+    {"blk", "OPTIONS", "at most 8 of fd:N[,ro][,direct][,serial=S][,queues=N][,threads=N][,bps=N][,iops=N]",
+     "disk: fd:N[,ro][,direct][,serial=S][,queues=N][,threads=N][,bps=N][,iops=N]", set_blk},
     {"net", "OPTIONS", "at most 8 of id=N,mac=MAC,taps=FD[:FD...][,vhosts=FD[:FD...]][,mtu=N]",
      "network device: id=N,mac=MAC,taps=FD[:FD...][,vhosts=FD[:FD...]][,mtu=N]", set_net},
     {"slots", "N", "a number from 0 to 16", "places for devices that come later (4 with --control)",

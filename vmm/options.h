@@ -9,12 +9,14 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "vmm/fs/virtio_fs.h"
+#include "vmm/virtio/blk.h"
 #include "vmm/virtio/net.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
 #define OPTIONS_NETS_MAX 8u
+#define OPTIONS_BLKS_MAX 8u
 
 /* Strings point into argv. NULL: not given. Files are "fd:N" or a path (see files.h). */
 struct options {
@@ -30,6 +32,8 @@ struct options {
     unsigned fs_workers;
     struct virtio_net_options net[OPTIONS_NETS_MAX];
     unsigned nets;
+    struct virtio_blk_options blk[OPTIONS_BLKS_MAX];
+    unsigned blks;
     unsigned slots; /* placeholders for devices that come later */
     enum log_level log_level;
     bool stats;

@@ -11,6 +11,7 @@ enum seccomp_role {
     SECCOMP_FS,      /* virtio-fs workers */
     SECCOMP_NET,     /* network packets: io_threads.h */
     SECCOMP_NURSERY, /* the thread that makes later threads */
+    SECCOMP_BLK,     /* disks' requests */
 };
 
 /* Confines the calling thread for good: any other system call kills the process and is logged by the kernel.

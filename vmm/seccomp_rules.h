@@ -9,6 +9,7 @@
 #define HUSK_VMM_SECCOMP_RULES_H
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/vhost.h>
@@ -175,6 +176,13 @@ static const struct seccomp_rule rules_net[] = {
     CALL(writev, "packets to a tap"),
 };
 
+/* Sectors between disks' files and guest memory. */
+static const struct seccomp_rule rules_blk[] = {
+    CALL(epoll_wait, "waiting for kicks"),       CALL(preadv2, "reading into guest memory"),
+    CALL(pwritev2, "writing from guest memory"), CALL(fdatasync, "flush"),
+    CALL(fallocate, "discard and write zeroes"), IOCTL(BLKDISCARD, "discard on a block device"),
+};
+
 /* Making threads of other roles: what these may do is allowed here too, since they inherit the filter. */
 static const struct seccomp_rule rules_nursery[] = {
     CALL(clone3, "a thread"),
@@ -186,7 +194,18 @@ static const struct seccomp_rule rules_nursery[] = {
     IOCTL(KVM_CREATE_VCPU, "a further vCPU"),
     IOCTL(KVM_SET_CPUID2, "a further vCPU"),
     IOCTL(KVM_SET_MSRS, "a further vCPU"),
-    CALL(close, "a vCPU that could not be made"),
+    CALL(eventfd2, "the end of a further disk's threads"),
+    CALL(epoll_create1, "a further disk's threads"),
+    CALL(epoll_ctl, "a further disk's threads"),
+    CALL_IF(newfstatat, 3, 0xffffffff, AT_EMPTY_PATH, "what a disk is, and how large"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_GETFL, "what a disk's descriptor may do"),
+    CALL_IF(fcntl, 1, 0xffffffff, F_SETFL, "a disk around the page cache"),
+    IOCTL(BLKGETSIZE64, "a disk's size"),
+    IOCTL(BLKSSZGET, "a disk's blocks"),
+    IOCTL(BLKPBSZGET, "a disk's blocks"),
+    IOCTL(BLKIOMIN, "a disk's blocks"),
+    IOCTL(BLKIOOPT, "a disk's blocks"),
+    CALL(close, "what could not be made whole"),
 };
 
 struct seccomp_role_rules {
@@ -202,8 +221,9 @@ struct seccomp_role_rules {
     }
 
 /* In the order of enum seccomp_role. */
-static const char *const nursery_children[] = {"vcpu", NULL};
-static const struct seccomp_role_rules seccomp_roles[] = {ROLE(io, NULL), ROLE(vcpu, NULL), ROLE(fs, NULL),
-                                                          ROLE(net, NULL), ROLE(nursery, nursery_children)};
+static const char *const nursery_children[] = {"vcpu", "blk", NULL};
+static const struct seccomp_role_rules seccomp_roles[] = {
+    ROLE(io, NULL), ROLE(vcpu, NULL), ROLE(fs, NULL), ROLE(net, NULL), ROLE(nursery, nursery_children),
+    ROLE(blk, NULL)};
 
 #endif

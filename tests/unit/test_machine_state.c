@@ -4,6 +4,7 @@
  */
 #include "common/loop.h"
 #include "vmm/machine_internal.h"
+#include "vmm/nursery.h"
 #include "vmm/snapshot.h"
 #include "vmm/virtio/rng.h"
 
@@ -73,11 +74,6 @@ static int thread_start(void *arg, unsigned index)
     return 0;
 }
 
-static int nursery_start(void)
-{
-    return 0;
-}
-
 static struct machine *machine_make_growing(struct loop *loop, unsigned cpus, unsigned cpus_max)
 {
     struct error err;
@@ -86,8 +82,7 @@ static struct machine *machine_make_growing(struct loop *loop, unsigned cpus, un
                                     .cpus_max = cpus_max,
                                     .memory = {.bytes = MEMORY_BYTES},
                                     .console_fd = -1,
-                                    .vcpu_thread_start = thread_start,
-                                    .nursery_start = nursery_start};
+                                    .vcpu_thread_start = thread_start};
     struct machine *machine = machine_new(&config, loop, &err);
     if (!machine)
         fail_msg("%s", err.text);
@@ -235,6 +230,11 @@ static void a_machine_built_otherwise_refuses_the_state(void **state)
     loop_free(loop);
 }
 
+static int nursery_start(void)
+{
+    return 0;
+}
+
 static void vcpus_are_made_when_asked_for(void **state)
 {
     const void *bytes;
@@ -242,8 +242,11 @@ static void vcpus_are_made_when_asked_for(void **state)
     struct error err;
     (void)state;
     struct loop *loop = loop_new();
+    struct nursery *nursery = nursery_new(nursery_start);
     struct machine *machine = start_counting_in(machine_make_growing(loop, 1, 4));
     assert_int_equal(machine_get_cpus(machine), 1);
+    assert_int_equal(machine_set_cpus(machine, 3, &err), -1); /* nothing to make them in */
+    machine_set_nursery(machine, nursery);
     assert_int_equal(machine_set_cpus(machine, 3, &err), 0);
     assert_int_equal(machine_get_cpus(machine), 3);
     assert_int_equal(machine_set_cpus(machine, 2, &err), 0); /* never fewer */
@@ -266,6 +269,7 @@ static void vcpus_are_made_when_asked_for(void **state)
     assert_int_equal(machine_restore(copy, reader), 0);
     assert_int_equal(machine_get_cpus(copy), 3);
     uint64_t saved_at = counter(machine);
+    machine_set_nursery(copy, nursery);
     if (machine_start(copy, &err) < 0)
         fail_msg("%s", err.text);
     machine_resume(copy);
@@ -278,6 +282,7 @@ static void vcpus_are_made_when_asked_for(void **state)
     machine_free(other);
     machine_free(copy);
     machine_free(machine);
+    nursery_free(nursery);
     loop_free(loop);
 }
 
