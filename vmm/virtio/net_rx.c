@@ -58,6 +58,7 @@ static int take_buffer(struct net_pair *pair)
     else if (rx->buffers == 0 && pair->chain.in_count >= NET_IOV_MAX)
         fault = "receive buffer in too many pieces";
     if (fault) {
+        virtqueue_unpop(queue, &pair->chain);
         virtqueue_break(queue, fault);
         return -EPROTO;
     }
