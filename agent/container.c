@@ -5,6 +5,7 @@
 
 #include "agent/cgroup_delegate.h"
 #include "agent/freezer.h"
+#include "agent/notify.h"
 #include "agent/oom.h"
 #include "agent/spec_fields.h"
 #include "common/fd.h"
@@ -249,11 +250,13 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
 {
     const char *id = NULL;
     json_t *config = NULL;
+    const char *notify = NULL;
     bool owner = false;
     if (json_require(json_get_string(params, "", "container", &id, err), "", "container", err) < 0 ||
         name_check(id, CONTAINER_ID_MAX, "container", err) ||
         json_require(json_get_object(params, "", "spec", &config, err), "", "spec", err) < 0 ||
-        json_get_bool(params, "", "owner", &owner, err) < 0)
+        json_get_bool(params, "", "owner", &owner, err) < 0 ||
+        json_get_string(params, "", "notify", &notify, err) < 0)
         return -1;
     if (sandbox_find(sandbox, id))
         return error_say(err, EEXIST, "container %s exists already", id);
@@ -262,7 +265,10 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
         return -1;
     struct launch launch = {.init_pidfd = -1, .bundle = ""};
     container->spec = spec_new(config, err);
-    if (!container->spec || container_resolve_joins(container, launch.join_pidfds, err) ||
+    if (notify)
+        container->notify = notify_new(sandbox->loop, notify, err);
+    if (!container->spec || (notify && !container->notify) ||
+        container_resolve_joins(container, launch.join_pidfds, err) ||
         container_make_cgroup(container, err) || container_make_init(container, &launch, request, err)) {
         container_free(container);
         return -1;
@@ -426,6 +432,7 @@ void container_free(struct container *container)
     if (container->cgroup_events.fd >= 0)
         loop_del(container_loop(container), &container->cgroup_events);
     fd_close(&container->cgroup_events.fd);
+    notify_free(container->notify);
     if (container->cgroup.fd >= 0) {
         int failed = cgroup_remove(&container->cgroup);
         if (failed)

@@ -31,6 +31,7 @@ struct container {
     bool removing; /* to be freed as soon as it has ended */
     bool orphaned; /* its owner is gone: with the last such container the guest ends */
     struct request *delete_request;
+    struct notify *notify;              /* agent/notify.h, or NULL */
     struct request_list pause_requests; /* agent/freezer.h */
     struct request_list oom_requests;   /* agent/oom.h */
     struct watch oom_events;            /* fd -1: nobody wants to know */

@@ -32,6 +32,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -90,7 +91,10 @@ static int stage_give_streams(const struct launch *launch, struct error *err)
     const struct spec_id_maps *maps = &launch->spec->id_maps;
     int64_t owner = spec_id_outside(maps->uids, maps->uid_count, launch->process->uid);
     for (int fd = 0; fd < 3 && !launch->terminal && owner > 0; fd++) {
-        if (fchown(fd, (uid_t)owner, (gid_t)-1) < 0)
+        struct stat status;
+        if (fstat(fd, &status) < 0)
+            return error_set(err, errno, "streams");
+        if (S_ISFIFO(status.st_mode) && fchown(fd, (uid_t)owner, (gid_t)-1) < 0)
             return error_set(err, errno, "owner of the streams");
     }
     return 0;
@@ -199,6 +203,22 @@ static int step_enter_container(const struct launch *launch, struct error *err)
     return step_terminal(launch, root_fd, err);
 }
 
+/* A standard stream that is /dev/null becomes the container's own: what the process finds at its fds is then
+ * of its root, and not of the agent's. */
+static int step_take_null(struct error *err)
+{
+    cleanup_fd int null = open("/dev/null", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    struct stat own, status;
+    if (null < 0 || fstat(null, &own) < 0)
+        return 0; /* the container has none: then it keeps the agent's */
+    for (int fd = 0; fd < 3; fd++) {
+        if (fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && S_ISCHR(own.st_mode) &&
+            status.st_rdev == own.st_rdev && dup2(null, fd) < 0)
+            return error_set(err, errno, "/dev/null");
+    }
+    return 0;
+}
+
 static int step_become_user(const struct launch *launch, struct error *err)
 {
     const struct spec_process *process = launch->process;
@@ -244,8 +264,8 @@ static int process_run(const struct launch *launch, const struct trees *trees, s
         return -1;
     int failed =
         launch_is_init(launch) ? step_build_container(launch, trees, err) : step_enter_container(launch, err);
-    if (failed || step_become_user(launch, err) || program_find(launch->process, path, err) ||
-        step_wait_for_start(err))
+    if (failed || step_take_null(err) || step_become_user(launch, err) ||
+        program_find(launch->process, path, err) || step_wait_for_start(err))
         return -1;
     if (launch_is_init(launch) &&
         hooks_run(launch, &launch->spec->start_hooks, "startContainer", "created", NULL, err))

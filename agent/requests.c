@@ -8,6 +8,7 @@
 #include "agent/container.h"
 #include "agent/freezer.h"
 #include "agent/network.h"
+#include "agent/notify.h"
 #include "agent/oom.h"
 #include "agent/process.h"
 #include "agent/processes.h"
@@ -229,6 +230,17 @@ static int handle_network(struct sandbox *sandbox, struct request *request, cons
     return 0;
 }
 
+static int handle_notify(struct sandbox *sandbox, struct request *request, const json_t *params,
+                         struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    if (!container)
+        return -1;
+    if (!container->notify)
+        return error_say(err, ENOENT, "container %s has no notify socket", container->id);
+    return notify_wait(container->notify, request, err);
+}
+
 static int handle_shutdown(struct sandbox *sandbox, struct request *request, const json_t *params,
                            struct error *err)
 {
@@ -247,6 +259,7 @@ static const struct {
     {"container.start", handle_start},
     {"container.state", handle_state},
     {"container.kill", handle_kill},
+    {"container.notify", handle_notify},
     {"container.delete", handle_delete},
     {"container.pause", handle_pause},
     {"container.resume", handle_resume},

@@ -34,60 +34,77 @@
  *                      "bundle": its path on the host,
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
  *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
- *                      "stdout"}}
+ *                      "stdout"}, "notify": NAME}
  *                     -> {"pid": guest pid}
- *                     Sets up everything but the program; the process "init" waits for container.start. Its
- *                     streams are opened by the host before that: "terminal" alone, or stdin, stdout, stderr.
- *                     With owner, the loss of this control connection kills the container, and powers the
- *                     guest off when it was the last one. With stdio (which may be empty) the host promises
- * to open the streams: what is written before, even by a process that has ended, waits for it. "null" is
- * /dev/null, "stdout" the same file as stdout: neither has a stream. container.start   {"container",
- * "process"} -> {"pid": guest pid} Runs the program; an exec failure is this request's error. container.state
- * {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"} container.kill {"container",
- * "process", "signal": N, "all": bool} -> {} ESRCH when the process has ended. With all, every process of the
- * container. container.delete  {"container", "force": bool} -> {} Frees what is left of it in the guest.
- * EBUSY while it runs, unless forced. container.pause   {"container"} -> {} Answered when every process
- * stands still. ESRCH unless it is created or running. container.resume  {"container"} -> {} Also of one that
- * is not paused; a pause that is under way fails with ECANCELED. container.processes {"container", "details":
- * bool} -> {"pids": [guest pid...]}, ascending, or with details
- *                     {"processes": [{"pid", "own_pid" (in the container's pid namespace), "ppid", "pgid",
- *                     "sid", "tty" (proc(5) tty_nr), "uid", "gid", "state" (a letter), "threads", "nice",
- *                     "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm", "args"}],
- *                     "memory_kib": of the guest}
+ *                     Sets up everything but the program; the process "init" waits for container.start.
+ *                     Its streams are opened by the host before that: "terminal" alone, or stdin, stdout,
+ *                     stderr. With owner, the loss of this control connection kills the container, and
+ *                     powers the guest off when it was the last one. With stdio (which may be empty) the
+ *                     host promises to open the streams: what is written before, even by a process that
+ *                     has ended, waits for it. "null" is /dev/null, "stdout" the same file as stdout:
+ *                     neither has a stream. notify is the name of an abstract datagram socket, made for
+ *                     container.notify.
+ *   container.start   {"container", "process"} -> {"pid": guest pid}
+ *                     Runs the program; an exec failure is this request's error.
+ *   container.state   {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"}
+ *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
+ *                     ESRCH when the process has ended. With all, every process of the container.
+ *   container.notify  {"container"} -> {"message": TEXT}
+ *                     The next datagram to the container's notify socket (sd_notify(3)), when it comes.
+ *   container.delete  {"container", "force": bool} -> {}
+ *                     Frees what is left of it in the guest. EBUSY while it runs, unless forced.
+ *   container.pause   {"container"} -> {}
+ *                     Answered when every process stands still. ESRCH unless it is created or running.
+ *   container.resume  {"container"} -> {}
+ *                     Also of one that is not paused; a pause that is under way fails with ECANCELED.
+ *   container.processes {"container", "details": bool} -> {"pids": [guest pid...]}, ascending, or with
+ *                     details {"processes": [{"pid", "own_pid" (in the container's pid namespace), "ppid",
+ *                     "pgid", "sid", "tty" (proc(5) tty_nr), "uid", "gid", "state" (a letter), "threads",
+ *                     "nice", "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm",
+ *                     "args"}], "memory_kib": of the guest}
  *   container.update  {"container", "resources": linux.resources} -> {}
  *                     Writes the values that are there, all or none. Device rules are left as they are.
- *   container.stats   {"container"} -> {"cpu": cpu.stat, "memory": {"current", "max", "peak", "swap_current",
- *                     "swap_max", "events": memory.events, "stat": memory.stat}, "pids": {"current", "max"},
+ *   container.stats   {"container"} -> {"cpu": cpu.stat, "memory": {"current", "max", "peak",
+ *                     "swap_current", "swap_max", "events": memory.events, "stat": memory.stat},
+ *                     "pids": {"current", "max"},
  *                     "io": [{"major", "minor", "rbytes", "wbytes", "rios", "wios", ...}],
  *                     "hugetlb": {SIZE: {"current", "max", "events"}}}
  *                     From the cgroup's files; a limit of "max", and what the kernel lacks, is absent.
  *   container.events  {"container"} -> {}
- *                     Answered when the container has ended. Until then the connection gets an event "oom",
- *                     params {"container"}, when processes were killed for want of memory.
+ *                     Answered when the container has ended. Until then the connection gets an event
+ *                     "oom", params {"container"}, when processes were killed for want of memory.
  *
- *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool, "stdio",
- *                      "start": bool, "owner": bool} -> {"pid": guest pid}
+ *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool,
+ *                      "stdio", "start": bool, "owner": bool} -> {"pid": guest pid}
  *                     A further process (exec) of a container, to be started by container.start, or with
- * start at once: then it is answered when the program runs, or with why it can't. With owner, the loss of
- * this control connection kills the process. process.wait      {"container", "process"} -> {"status": 0..255}
- * or {"signal": N, "core": bool} Answered when the process has ended and what it wrote was handed to its
- * streams. process.resize    {"container", "process", "rows": N, "columns": N} -> {}
+ *                     start at once: then it is answered when the program runs, or with why it can't.
+ *                     With owner, the loss of this control connection kills the process.
+ *   process.wait      {"container", "process"} -> {"status": 0..255} or {"signal": N, "core": bool}
+ *                     Answered when the process has ended and what it wrote was handed to its streams.
+ *   process.resize    {"container", "process", "rows": N, "columns": N} -> {}
  *
- *   sandbox.network.set {"interfaces": [{"id": the host's index, "name", "mac": "aa:bb:..", "mtu", "up":
- * bool, "noarp": bool, "queue_length", "loopback": true for lo (which has no MAC), "device": platform device
- * to bind first, for a NIC attached later, "addresses": [{"address", "prefix", "scope", "flags", "peer",
- * "broadcast", "label", "metric", "valid_s", "preferred_s"}], "neighbours": [{"address", "mac", "flags"}],
- *                          "sysctls": {"ipv4": {NAME: N}, "ipv6": {NAME: N}}}],
- *                        "routes": [{"destination": "10.0.0.0/8", "table", "protocol", "scope", "type",
- * "tos", "flags", "interface": id, "gateway", "source", "from", "metric", "preference", "expires_s",
- * "metrics": [[RTAX_*, N]], "nexthops": [{"interface": id, "gateway", "weight", "flags"}]}], "rules":
- * [{"family": 4|6, "action", "priority", "table", "from", "to", "input", "output", "mark", "mask", "tos",
- * "flags", "goto", "suppress_prefix", "protocol", "ip_protocol", "source_ports": [N, N], "destination_ports":
- * [N, N]}]}
+ *   sandbox.network.set
+ *                     {"interfaces": [{"id": the host's index, "name", "mac": "aa:bb:..", "mtu",
+ *                       "up": bool, "noarp": bool, "queue_length",
+ *                       "loopback": true for lo (which has no MAC),
+ *                       "device": platform device to bind first, for a NIC attached later,
+ *                       "addresses": [{"address", "prefix", "scope", "flags", "peer", "broadcast",
+ *                                      "label", "metric", "valid_s", "preferred_s"}],
+ *                       "neighbours": [{"address", "mac", "flags"}],
+ *                       "sysctls": {"ipv4": {NAME: N}, "ipv6": {NAME: N}}}],
+ *                      "routes": [{"destination": "10.0.0.0/8", "table", "protocol", "scope", "type",
+ *                       "tos", "flags", "interface": id, "gateway", "source", "from", "metric",
+ *                       "preference", "expires_s", "metrics": [[RTAX_*, N]],
+ *                       "nexthops": [{"interface": id, "gateway", "weight", "flags"}]}],
+ *                      "rules": [{"family": 4|6, "action", "priority", "table", "from", "to", "input",
+ *                       "output", "mark", "mask", "tos", "flags", "goto", "suppress_prefix", "protocol",
+ *                       "ip_protocol", "source_ports": [N, N], "destination_ports": [N, N]}]}
  *                     -> {"removed": [platform device of a NIC that was taken away]}
- *                     The whole network of the pod, as it is to be; numbers are rtnetlink's. NICs are found
- * by their MAC. What an earlier request had and this one lacks is removed; what the container made itself
- * stays. sandbox.shutdown  {} -> {} Kills what runs; the guest syncs and powers off after the answer.
+ *                     The whole network of the pod, as it is to be; numbers are rtnetlink's. NICs are
+ *                     found by their MAC. What an earlier request had and this one lacks is removed; what
+ *                     the container made itself stays.
+ *   sandbox.shutdown  {} -> {}
+ *                     Kills what runs; the guest syncs and powers off after the answer.
  */
 #ifndef HUSK_PROTOCOL_PROTOCOL_H
 #define HUSK_PROTOCOL_PROTOCOL_H

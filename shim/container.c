@@ -112,7 +112,8 @@ static int create_in_bundle(const struct context *context, const char *id,
                                 .log_fd = context->log_fd,
                                 .log_format = context->log_format,
                                 .console_fd = console_fd,
-                                .tty_fd = tty_fd};
+                                .tty_fd = tty_fd,
+                                .notify_path = getenv("NOTIFY_SOCKET")};
     if (create_run_monitor(options, &task, &created->monitor, err) < 0)
         return -1;
     created->tty_fd = take_fd(&tty_fd);

@@ -28,54 +28,26 @@ struct create_options {
 
 #define CREATE_OPTION(name) offsetof(struct create_options, name)
 
-/* clang-format off: one row a line, as in the other tables */
+/* clang-format off */
 #define CREATE_OPTION_ROWS                                                                                   \
-    {"bundle",                                                                                               \
-     'b',                                                                                                    \
-     "DIR",                                                                                                  \
-     "the bundle (default: the current directory)",                                                          \
-     option_set_string,                                                                                      \
-     CREATE_OPTION(bundle)},                                                                                 \
-        {"config",                                                                                           \
-         'f',                                                                                                \
-         "FILE",                                                                                             \
-         "instead of the bundle's config.json",                                                              \
-         option_set_string,                                                                                  \
-         CREATE_OPTION(config)},                                                                             \
-        {"pid-file",                                                                                         \
-         0,                                                                                                  \
-         "FILE",                                                                                             \
-         "where to write the process's pid",                                                                 \
-         option_set_string,                                                                                  \
-         CREATE_OPTION(pid_file)},                                                                           \
-        {"pidfd-socket",    0,                                                                               \
-         "SOCKET",          "where to send a pidfd of the process",                                          \
-         option_set_string, CREATE_OPTION(pidfd_socket)},                                                    \
-        {"console-socket",  0,                                                                               \
-         "SOCKET",          "where to send the terminal's master",                                           \
-         option_set_string, CREATE_OPTION(console_socket)},                                                  \
-        {"no-pivot",                                                                                         \
-         0,                                                                                                  \
-         NULL,                                                                                               \
-         "accepted: the root is the guest's business",                                                       \
-         option_set_flag,                                                                                    \
-         CREATE_OPTION(no_pivot)},                                                                           \
-        {"no-new-keyring",                                                                                   \
-         0,                                                                                                  \
-         NULL,                                                                                               \
-         "accepted: the guest has keyrings of its own",                                                      \
-         option_set_flag,                                                                                    \
-         CREATE_OPTION(no_new_keyring)},                                                                     \
-        {"no-subreaper",                                                                                     \
-         0,                                                                                                  \
-         NULL,                                                                                               \
-         "accepted: husk is no subreaper",                                                                   \
-         option_set_flag,                                                                                    \
-         CREATE_OPTION(no_subreaper)},                                                                       \
-    {                                                                                                        \
-        "preserve-fds", 0, "N", "pass N more fds on (only 0 is supported)", option_set_number,               \
-            CREATE_OPTION(preserve_fds)                                                                      \
-    }
+    {"bundle", 'b', "DIR", "the bundle (default: the current directory)",                                    \
+     option_set_string, CREATE_OPTION(bundle)},                                                              \
+    {"config", 'f', "FILE", "instead of the bundle's config.json",                                           \
+     option_set_string, CREATE_OPTION(config)},                                                              \
+    {"pid-file", 0, "FILE", "where to write the process's pid",                                              \
+     option_set_string, CREATE_OPTION(pid_file)},                                                            \
+    {"pidfd-socket", 0, "SOCKET", "where to send a pidfd of the process",                                    \
+     option_set_string, CREATE_OPTION(pidfd_socket)},                                                        \
+    {"console-socket", 0, "SOCKET", "where to send the terminal's master",                                   \
+     option_set_string, CREATE_OPTION(console_socket)},                                                      \
+    {"no-pivot", 0, NULL, "accepted: the root is the guest's business",                                      \
+     option_set_flag, CREATE_OPTION(no_pivot)},                                                              \
+    {"no-new-keyring", 0, NULL, "accepted: the guest has keyrings of its own",                               \
+     option_set_flag, CREATE_OPTION(no_new_keyring)},                                                        \
+    {"no-subreaper", 0, NULL, "accepted: husk is no subreaper",                                              \
+     option_set_flag, CREATE_OPTION(no_subreaper)},                                                          \
+    {"preserve-fds", 0, "N", "pass N more fds on (only 0 is supported)",                                     \
+     option_set_number, CREATE_OPTION(preserve_fds)}
 /* clang-format on */
 
 /* What a creation leaves with its caller. */

@@ -181,6 +181,7 @@ static void monitor_main(const void *arg, int channel_fd)
                                         .state = {.exit_status = -1},
                                         .process = {.container = task->id,
                                                     .name = PROCESS_INIT,
+                                                    .notify_path = task->notify_path,
                                                     .sandbox = {.dir_fd = -1, .vmm_pidfd = -1},
                                                     .exit_status = -1}};
     int signal_fd = -1;

@@ -31,8 +31,9 @@ struct monitor_task {
     enum cgroup_manager cgroup_manager;
     int log_fd; /* --log's file, or -1 */
     enum log_format log_format;
-    int console_fd; /* the connected console socket, or -1 */
-    int tty_fd;     /* a terminal in the foreground: the caller's, or -1 */
+    int console_fd;          /* the connected console socket, or -1 */
+    int tty_fd;              /* a terminal in the foreground: the caller's, or -1 */
+    const char *notify_path; /* NOTIFY_SOCKET, or NULL */
 };
 
 /* Forks a monitor and waits until the container is created. 0, or -1 with err filled: then nothing of it is

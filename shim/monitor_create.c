@@ -10,6 +10,7 @@
 #include "shim/deadline.h"
 #include "shim/hooks.h"
 #include "shim/monitor_internal.h"
+#include "shim/notify.h"
 #include "shim/terminal.h"
 
 #include <errno.h>
@@ -22,13 +23,19 @@
 
 static json_t *describe_container(const struct monitor_container *monitor, struct error *err)
 {
-    const struct bundle *bundle = monitor->task->bundle;
-    cleanup_json json_t *trees = attach_describe(monitor->task->id, bundle, err);
-    if (!trees)
+    const struct monitor_task *task = monitor->task;
+    const struct bundle *bundle = task->bundle;
+    char notify[NOTIFY_NAME_MAX];
+    cleanup_json json_t *trees = attach_describe(task->id, bundle, err);
+    cleanup_json json_t *spec =
+        task->notify_path ? notify_add_to_spec(bundle->spec, task->id, err) : json_incref(bundle->spec);
+    if (!trees || !spec)
         return NULL;
-    json_t *params = json_pack("{s:s, s:O, s:s, s:b, s:b, s:o}", "container", monitor->task->id, "spec",
-                               bundle->spec, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1,
-                               "stdio", monitor_streams_describe(&monitor->process.streams));
+    notify_name(notify, task->id);
+    json_t *params = json_pack("{s:s, s:O, s:s, s:b, s:b, s:o, s:s*}", "container", task->id, "spec", spec,
+                               "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1, "stdio",
+                               monitor_streams_describe(&monitor->process.streams), "notify",
+                               task->notify_path ? notify : NULL);
     if (params && json_object_update(params, trees) == 0)
         return params;
     json_decref(params);
@@ -74,7 +81,9 @@ static int create_container(struct monitor_container *monitor, struct error *err
     process->wait_id =
         agent_send(process->agent, "process.wait",
                    json_pack("{s:s, s:s}", "container", process->container, "process", process->name), err);
-    return process->wait_id < 0 ? -1 : 0;
+    if (process->wait_id < 0)
+        return -1;
+    return process->notify_path ? monitor_process_ask_notification(process, err) : 0;
 }
 
 /* The staircase; each step rests on the one before. */

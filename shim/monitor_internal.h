@@ -21,9 +21,11 @@ struct monitor_process {
     struct sandbox sandbox;
     struct agent_client *agent;
     struct monitor_streams streams;
-    int64_t wait_id; /* of the process.wait request */
-    int exit_status; /* once it has ended: 0..255, -1 when it ended by a signal */
-    int exit_signal; /* 0: none */
+    int64_t wait_id;         /* of the process.wait request */
+    const char *notify_path; /* shim/notify.h: the host's socket, or NULL */
+    int64_t notify_id;       /* of the container.notify request under way */
+    int exit_status;         /* once it has ended: 0..255, -1 when it ended by a signal */
+    int exit_signal;         /* 0: none */
 
     /* the event loop's */
     struct loop *loop;
@@ -60,6 +62,9 @@ int monitor_create(struct monitor_container *monitor, struct error *err);
 
 /* Ends the sandbox and removes its directory. */
 void monitor_create_undo(struct monitor_container *monitor);
+
+/* Asks the agent for the container's next notification. 0, or -1 with err filled. */
+int monitor_process_ask_notification(struct monitor_process *process, struct error *err);
 
 /* Has the agent give the process its terminal's size, if it has one. Not waited for. */
 void monitor_process_resize(struct monitor_process *process);

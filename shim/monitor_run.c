@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "shim/deadline.h"
 #include "shim/monitor_internal.h"
+#include "shim/notify.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -15,8 +16,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define LOST_GRACE_MS 1000 /* for a VM that is going down: its VMM writes down why */
-#define LOST_DRAIN_MS 500  /* for output that still lies in the sockets of a dead VM */
+#define NOTIFY_TEXT_MAX 4096 /* as systemd reads them */
+#define LOST_GRACE_MS   1000 /* for a VM that is going down: its VMM writes down why */
+#define LOST_DRAIN_MS   500  /* for output that still lies in the sockets of a dead VM */
 
 static void run_lose(struct monitor_process *process, const struct error *why)
 {
@@ -43,6 +45,28 @@ static int run_read_end(struct monitor_process *process, const json_t *result, s
     return 0;
 }
 
+/* The host's service manager gets it, and the next one is asked for. */
+static int run_take_notification(struct monitor_process *process, const json_t *result, struct error *err)
+{
+    char text[NOTIFY_TEXT_MAX];
+    struct error failure;
+    const char *message = NULL;
+    if (json_require(json_get_string(result, "container.notify", "message", &message, err),
+                     "container.notify", "message", err) < 0)
+        return -1;
+    size_t length = notify_rewrite(message, getpid(), text, sizeof(text));
+    if (length > 0 && notify_send(process->notify_path, text, length, &failure) < 0)
+        log_warn("notification lost: %s", failure.text);
+    return monitor_process_ask_notification(process, err);
+}
+
+int monitor_process_ask_notification(struct monitor_process *process, struct error *err)
+{
+    process->notify_id = agent_send(process->agent, "container.notify",
+                                    json_pack("{s:s}", "container", process->container), err);
+    return process->notify_id < 0 ? -1 : 0;
+}
+
 static int run_take_frame(struct monitor_process *process, const json_t *frame, struct error *err)
 {
     int64_t id = json_integer_value(json_object_get(frame, "id"));
@@ -51,6 +75,8 @@ static int run_take_frame(struct monitor_process *process, const json_t *frame, 
     if (id == process->wait_id)
         return result ? run_read_end(process, result, err)
                       : error_set(err, answer.code, "process.wait: %s", answer.text);
+    if (id > 0 && id == process->notify_id && result)
+        return run_take_notification(process, result, err);
     /* A signal for a process that is just ending has nobody to be told. */
     if (id > 0 && !result)
         log_debug("request failed id=%lld: %s", (long long)id, answer.text);
