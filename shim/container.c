@@ -62,13 +62,15 @@ static int create_run_monitor(const struct create_options *options, const struct
                               pid_t *pid, struct error *err)
 {
     struct monitor monitor;
+    /* The monitor undoes what it made, unless it is killed over that: then the rest is done here. */
     if (monitor_spawn(task, &monitor, err) < 0) {
-        store_remove_container(task->store, task->id, NULL);
+        container_destroy(task->store, task->id, task->container_fd, true, NULL);
         return -1;
     }
     if ((options->pidfd_socket && create_send_pidfd(options->pidfd_socket, monitor.pid, err) < 0) ||
         (options->pid_file && container_write_pid_file(options->pid_file, monitor.pid, err) < 0)) {
         monitor_abandon(&monitor);
+        container_destroy(task->store, task->id, task->container_fd, true, NULL);
         return -1;
     }
     *pid = monitor.pid;
@@ -295,14 +297,26 @@ static int delete_locked(const struct context *context, const char *id, int cont
     return container_destroy(&context->store, id, container_fd, force, err);
 }
 
+/* Locks the container to be deleted. By force also one of which only its sandbox is left, since monitor and
+ * creator were killed together: its directory is made again, which keeps others from the ID. fd, -1 with err
+ * filled, or -ENOENT when there is nothing. */
+static int delete_lock(const struct store *store, const char *id, bool force, struct error *err)
+{
+    int fd = store_lock_container(store, id, err);
+    if (fd >= 0 || !force || err->code != ENOENT)
+        return fd;
+    cleanup_fd int sandbox_fd = store_open_sandbox(store, id, NULL);
+    return sandbox_fd < 0 ? -ENOENT : store_create_container(store, id, err);
+}
+
 int container_delete(const struct context *context, const char *id, bool force, struct error *err)
 {
     struct container_state state = {.exit_status = -1};
     struct error warning;
     if (force)
         delete_kill_monitor(&context->store, id);
-    cleanup_fd int fd = store_lock_container(&context->store, id, err);
-    if (fd < 0 && force && err->code == ENOENT)
+    cleanup_fd int fd = delete_lock(&context->store, id, force, err);
+    if (fd == -ENOENT)
         return 0;
     int result = fd < 0 ? -1 : delete_locked(context, id, fd, force, &state, err);
     fd_close(&fd);

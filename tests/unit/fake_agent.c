@@ -136,6 +136,9 @@ static json_t *fake_handle_locked(int fd, const json_t *request)
         return fake_start(id);
     if (strcmp(method, "container.kill") == 0)
         return fake_kill(id, params);
+    if (strcmp(method, "container.pause") == 0 || strcmp(method, "container.resume") == 0 ||
+        strcmp(method, "container.update") == 0)
+        return json_pack("{s:I, s:{}}", "id", id, "result");
     if (strcmp(method, "process.wait") == 0) {
         fake_wait(fd, id);
         return NULL;
@@ -148,10 +151,21 @@ static json_t *fake_handle_locked(int fd, const json_t *request)
     return json_pack("{s:I, s:{s:i, s:s}}", "id", id, "error", "code", ENOSYS, "text", method);
 }
 
+/* Like the guest of the real one: it does not outlive the monitor that made its container. */
+static void fake_end_with_owner(const json_t *request, bool *owner)
+{
+    if (request)
+        *owner |= json_is_true(json_object_get(json_object_get(request, "params"), "owner"));
+    else if (*owner)
+        _exit(0);
+}
+
 static void fake_serve_control(int fd)
 {
+    bool owner = false;
     for (;;) {
         json_t *request = frame_receive(fd, NULL);
+        fake_end_with_owner(request, &owner);
         if (!request)
             return;
         pthread_mutex_lock(&fake.lock);
