@@ -404,6 +404,8 @@ int network_message_rule(struct netlink_message *message, uint16_t type, const j
         get_u8(entry, where, "tos", &header->tos, err) < 0 ||
         get_u32(entry, where, "flags", UINT32_MAX, &header->flags, err) < 0)
         return -1;
+    if (family != 4 && family != 6)
+        return error_set(err, 0, "rule.family: 4 or 6 was expected");
     header->family = family == 6 ? AF_INET6 : AF_INET;
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         if (put_u32(message, numbers[i].type, entry, where, numbers[i].key, err) < 0)

@@ -8,6 +8,8 @@
 #include "common/json.h"
 #include "shim/deadline.h"
 #include "shim/hooks.h"
+#include "shim/network.h"
+#include "shim/network_namespace.h"
 #include "shim/sandbox.h"
 #include "shim/terminal.h"
 
@@ -30,6 +32,9 @@ static int create_check_options(const struct create_options *options, const stru
     if (options->preserve_fds)
         return error_set(err, 0, "--preserve-fds %u is not supported", options->preserve_fds);
     if (terminal_check_options(bundle->terminal, !options->foreground, options->console_socket, err) < 0)
+        return -1;
+    const char *netns_path;
+    if (network_namespace_find(bundle->spec, &netns_path, err) < 0)
         return -1;
     return hooks_check(bundle->hooks, err);
 }
@@ -266,6 +271,7 @@ int container_destroy(const struct store *store, const char *id, int container_f
         log_warn("container %s: %s", id, own.text);
     }
     container_state_fini(&state);
+    network_clean(container_fd);
     if (result || store_remove_sandbox(store, id, err) < 0)
         return -1;
     return store_remove_container(store, id, err);

@@ -168,6 +168,7 @@ static void __attribute__((noreturn)) live(struct monitor_container *monitor, in
         judge_loss(monitor);
     else
         shut_down_sandbox(monitor);
+    network_close(take_ptr(&process->network));
     record_end(monitor);
     sandbox_fini(&process->sandbox);
     monitor_end_like(process->exit_status, process->exit_signal);

@@ -86,6 +86,22 @@ static int create_container(struct monitor_container *monitor, struct error *err
     return process->notify_path ? monitor_process_ask_notification(process, err) : 0;
 }
 
+/* Read again: the hooks may have changed it. */
+static int create_network(struct monitor_container *monitor, struct error *err)
+{
+    struct monitor_process *process = &monitor->process;
+    json_t *params = NULL;
+    int result = network_update(process->network, process->sandbox.dir_fd, &params, err);
+    if (result < 0 || !params) {
+        json_decref(params);
+        return result;
+    }
+    cleanup_json json_t *answer =
+        agent_call(process->agent, "sandbox.network.set", params, deadline_in(CREATE_TIMEOUT_MS), err);
+    network_told(process->network, process->sandbox.dir_fd, answer);
+    return answer ? 0 : -1;
+}
+
 /* The staircase; each step rests on the one before. */
 static int create_steps(struct monitor_container *monitor, struct error *err)
 {
@@ -110,7 +126,11 @@ static int create_steps(struct monitor_container *monitor, struct error *err)
         hooks_run(&monitor->state, "createRuntime", monitor_return_home, monitor, err) < 0)
         return -1;
 
-    /* 4. The agent makes the container; its program waits for start. From now on its end is waited for. */
+    /* 4. The guest gets the pod's network. */
+    if (create_network(monitor, err) < 0)
+        return -1;
+
+    /* 5. The agent makes the container; its program waits for start. From now on its end is waited for. */
     return create_container(monitor, err);
 }
 
@@ -132,13 +152,17 @@ static void explain_failure(struct monitor_container *monitor, struct error *err
 int monitor_create(struct monitor_container *monitor, struct error *err)
 {
     const struct monitor_task *task = monitor->task;
+    struct monitor_process *process = &monitor->process;
     struct vm_size size;
     /* The cgroup comes first: the VMM is born in it, and what it allocates is counted there from the start.
-     */
-    if (monitor_place(monitor, &size, err) < 0 ||
-        sandbox_start(&monitor->process.sandbox, task->store, task->id, task->config, task->bundle, &size,
-                      err) < 0)
+     * Then the network: what it is started with, and where it lives. */
+    if (monitor_place(monitor, &size, err) < 0)
         return -1;
+    process->network = network_open(task->bundle->spec, task->container_fd, (unsigned)size.vcpus_max, err);
+    if (!process->network || sandbox_start(&process->sandbox, task->store, task->id, task->config,
+                                           task->bundle, &size, process->network, err) < 0)
+        return -1;
+    network_release_nics(process->network);
     if (create_steps(monitor, err) == 0) {
         host_cgroup_forget_origin(&monitor->cgroup);
         return 0;
@@ -156,6 +180,7 @@ void monitor_create_undo(struct monitor_container *monitor)
         sandbox_stop(&process->sandbox, 0);
         sandbox_fini(&process->sandbox);
     }
+    network_close(take_ptr(&process->network));
     if (host_cgroup_remove(&monitor->cgroup, &err) < 0)
         log_err("%s", err.text);
     host_cgroup_fini(&monitor->cgroup);

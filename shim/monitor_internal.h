@@ -11,6 +11,7 @@
 #include "shim/container_state.h"
 #include "shim/monitor.h"
 #include "shim/monitor_streams.h"
+#include "shim/network_follow.h"
 #include "shim/sandbox.h"
 #include "shim/vm_size.h"
 
@@ -24,6 +25,8 @@ struct monitor_process {
     int64_t wait_id;         /* of the process.wait request */
     const char *notify_path; /* shim/notify.h: the host's socket, or NULL */
     int64_t notify_id;       /* of the container.notify request under way */
+    struct network *network; /* the sandbox's, to be followed: its owner's monitor has it; else NULL */
+    int64_t network_id;      /* of the last sandbox.network.set */
     int exit_status;         /* once it has ended: 0..255, -1 when it ended by a signal */
     int exit_signal;         /* 0: none */
 

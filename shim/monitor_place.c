@@ -7,6 +7,9 @@
 #include "shim/cgroup_limits.h"
 #include "shim/monitor_internal.h"
 
+#include <sched.h>
+#include <unistd.h>
+
 int monitor_plan_cgroup(struct monitor_container *monitor, struct error *err)
 {
     const struct monitor_task *task = monitor->task;
@@ -55,4 +58,6 @@ void monitor_return_home(void *arg)
 {
     const struct monitor_container *monitor = arg;
     host_cgroup_return_to_origin(&monitor->cgroup);
+    if (setns(network_runtime_fd(monitor->process.network), CLONE_NEWNET) < 0)
+        _exit(126); /* a hook must not take the pod's network for the host's */
 }

@@ -77,6 +77,10 @@ static int run_take_frame(struct monitor_process *process, const json_t *frame, 
                       : error_set(err, answer.code, "process.wait: %s", answer.text);
     if (id > 0 && id == process->notify_id && result)
         return run_take_notification(process, result, err);
+    if (id > 0 && id == process->network_id) {
+        network_follow_told(process->network, result, &answer);
+        return 0;
+    }
     /* A signal for a process that is just ending has nobody to be told. */
     if (id > 0 && !result)
         log_debug("request failed id=%lld: %s", (long long)id, answer.text);
@@ -191,6 +195,14 @@ static int run_watch(struct monitor_process *process, struct watch *watch, int f
     return result ? error_set(err, -result, "event loop") : 0;
 }
 
+/* A network_tell_fn. */
+static int run_tell_network(void *arg, json_t *params, struct error *err)
+{
+    struct monitor_process *process = arg;
+    process->network_id = agent_send(process->agent, "sandbox.network.set", params, err);
+    return process->network_id < 0 ? -1 : 0;
+}
+
 int monitor_process_run(struct monitor_process *process, int signal_fd, struct error *err)
 {
     int outputs = 0;
@@ -200,6 +212,8 @@ int monitor_process_run(struct monitor_process *process, int signal_fd, struct e
     if (run_watch(process, &process->signals, signal_fd, run_signal_ready, err) < 0 ||
         run_watch(process, &process->control, agent_client_fd(process->agent), run_control_ready, err) < 0 ||
         run_watch(process, &process->vmm, process->sandbox.vmm_pidfd, run_vmm_ended, err) < 0 ||
+        (process->network && network_follow(process->network, process->loop, process->sandbox.dir_fd,
+                                            run_tell_network, process, err) < 0) ||
         (outputs = monitor_streams_start(&process->streams, run_post_output_ended, process, err)) < 0)
         return -1;
     process->outputs_open += (unsigned)outputs;

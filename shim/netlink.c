@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,6 +29,24 @@ struct mnl_socket *netlink_open(struct error *err)
     int on = 1;
     mnl_socket_setsockopt(socket, NETLINK_EXT_ACK, &on, sizeof(on)); /* only makes errors clearer */
     mnl_socket_setsockopt(socket, NETLINK_CAP_ACK, &on, sizeof(on));
+    return socket;
+}
+
+struct mnl_socket *netlink_listen(struct error *err)
+{
+    static const int groups[] = {RTNLGRP_LINK,        RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+                                 RTNLGRP_NEIGH,       RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
+                                 RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,   RTNLGRP_IPV4_NETCONF,
+                                 RTNLGRP_IPV6_NETCONF};
+    struct mnl_socket *socket = netlink_open(err);
+    for (size_t i = 0; socket && i < sizeof(groups) / sizeof(groups[0]); i++) {
+        int group = groups[i];
+        if (mnl_socket_setsockopt(socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0) {
+            error_set(err, errno, "netlink group %d", group);
+            mnl_socket_close(socket);
+            return NULL;
+        }
+    }
     return socket;
 }
 

@@ -39,7 +39,11 @@ static inline bool netlink_attribute_ok(const struct nlattr *attribute, const vo
  * with err filled. */
 struct mnl_socket *netlink_open(struct error *err);
 
-/* The same in the network namespace of netns_fd; the thread is back in its own when this returns. */
+/* A socket that hears of every change of links, addresses, neighbours, routes, rules and interface settings
+ * in the current network namespace. As above. */
+struct mnl_socket *netlink_listen(struct error *err);
+
+/* As netlink_open, in the network namespace of netns_fd; the thread is back in its own when this returns. */
 struct mnl_socket *netlink_open_in(int netns_fd, struct error *err);
 
 /* Starts a message in buffer (NETLINK_REQUEST_BYTES): header with NLM_F_REQUEST | flags, then `family_bytes`

@@ -196,10 +196,6 @@ static int network_fill(struct network *network, struct error *err)
         else if (wanted == 1)
             network->started++;
     }
-    if (result == 0 && network->count > 0) {
-        network->described = network_describe_snapshot(network, &snapshot, err);
-        result = network->described ? 0 : -1;
-    }
     network_snapshot_fini(&snapshot);
     return result;
 }
@@ -212,11 +208,12 @@ struct network *network_open(const json_t *spec, int container_fd, unsigned queu
         error_set(err, ENOMEM, "network");
         return NULL;
     }
-    network->runtime_fd = -1;
+    network->runtime_fd = network->timer.fd = -1;
     network->queue_pairs = queue_pairs < QUEUE_PAIRS_MAX ? queue_pairs : QUEUE_PAIRS_MAX;
     if (network_namespace_find(spec, &path, err) == 0) {
         network->runtime_fd = network_namespace_enter(path, err);
         if (network->runtime_fd >= 0 && network_record(path, container_fd, err) == 0 &&
+            (network->events = netlink_listen(err)) != NULL &&
             (network->socket = netlink_open(err)) != NULL && network_fill(network, err) == 0)
             return network;
     }
@@ -229,7 +226,7 @@ int network_runtime_fd(const struct network *network)
     return network->runtime_fd;
 }
 
-const struct vmm_net *network_nics(const struct network *network, size_t *count)
+const struct vmm_net *network_nics(const struct network *network, unsigned *count)
 {
     *count = network->started;
     return network->vmm_nets;
@@ -242,18 +239,16 @@ void network_release_nics(struct network *network)
     network->started = 0;
 }
 
-json_t *network_describe(const struct network *network)
-{
-    return json_incref(network->described);
-}
-
 void network_close(struct network *network)
 {
     if (!network)
         return;
+    network_unfollow(network);
     network_release_nics(network);
     while (network->count > 0)
         network_remove_nic(network, network->count - 1);
+    if (network->events)
+        mnl_socket_close(network->events);
     if (network->socket)
         mnl_socket_close(network->socket);
     fd_close(&network->runtime_fd);

@@ -1,11 +1,10 @@
 /*
  * The pod's network on the host: its namespace, a tap for each interface, and what the agent is told.
  *
- * The monitor opens it before it starts the VMM, which gets the taps; sends what network_describe returns to
- * the agent; and from then on follows the namespace's changes (network_follow.h). Container engines and
- * network plugins prepare the namespace and look into it afterwards: interfaces, addresses and routes stay as
- * they made them, only the traffic goes to the guest. Packet filters in the namespace do not see that
- * traffic.
+ * The monitor opens it before it starts the VMM, which gets the taps; then it tells the agent what the
+ * network is, and follows the namespace's changes (network_follow.h). Container engines and network plugins
+ * prepare the namespace and look into it afterwards: interfaces, addresses and routes stay as they made them,
+ * only the traffic goes to the guest. Packet filters in the namespace do not see that traffic.
  *
  * One thread, the monitor's own.
  */
@@ -16,7 +15,6 @@
 #include "shim/vmm_net.h"
 
 #include <jansson.h>
-#include <stddef.h>
 
 struct network;
 
@@ -29,14 +27,10 @@ struct network *network_open(const json_t *spec, int container_fd, unsigned queu
 int network_runtime_fd(const struct network *network);
 
 /* The NICs that the VMM is started with: *count of them, borrowed. */
-const struct vmm_net *network_nics(const struct network *network, size_t *count);
+const struct vmm_net *network_nics(const struct network *network, unsigned *count);
 
 /* Closes our fds of the taps: the VMM has its own, and the taps are to end with it. */
 void network_release_nics(struct network *network);
-
-/* The params of sandbox.network.set: new reference. NULL when there is nothing to set: no interface but lo.
- */
-json_t *network_describe(const struct network *network);
 
 /* Ends the redirections and frees everything. NULL is fine. */
 void network_close(struct network *network);

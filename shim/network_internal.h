@@ -5,7 +5,9 @@
 #ifndef HUSK_SHIM_NETWORK_INTERNAL_H
 #define HUSK_SHIM_NETWORK_INTERNAL_H
 
+#include "common/loop.h"
 #include "shim/network.h"
+#include "shim/network_follow.h"
 #include "shim/network_snapshot.h"
 #include "shim/network_tap.h"
 
@@ -25,8 +27,21 @@ struct network {
     size_t count;
     struct vmm_net
         vmm_nets[NETWORK_INTERFACES_MAX]; /* of the first `started` NICs, until they are released */
-    size_t started;
+    unsigned started;
     json_t *described; /* what the agent was told last */
+    uint32_t
+        leaving[NETWORK_INTERFACES_MAX]; /* ids of NICs that the VMM still has, their interfaces being gone */
+    size_t leaving_count;
+
+    /* following: see network_follow.h */
+    struct mnl_socket *events; /* hears of changes, from before the first snapshot on */
+    struct loop *loop;         /* NULL: not followed */
+    struct watch notices, timer;
+    int sandbox_fd;
+    network_tell_fn tell;
+    void *tell_arg;
+    bool telling; /* the agent has not answered yet */
+    bool again;   /* something changed meanwhile */
 };
 
 /* Whether the interface is to have a NIC: 1 or 0, or -1 with err filled for one that would have to, but

@@ -233,7 +233,8 @@ static int address_take(const struct nlmsghdr *message, void *arg)
     if (local && address)
         network_json_set_peer(object, header->ifa_family, local, address);
     /* The rest is state of this kernel's: the guest's comes to its own. */
-    const uint32_t kept = IFA_F_NOPREFIXROUTE | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_MCAUTOJOIN;
+    const uint32_t kept =
+        IFA_F_NOPREFIXROUTE | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_MCAUTOJOIN | IFA_F_NODAD;
     json_object_set_new(object, "flags", json_integer(flags & kept));
     json_array_append(link->addresses, object);
     return MNL_CB_OK;

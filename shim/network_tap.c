@@ -153,26 +153,23 @@ static int redirect_add_qdisc(uint32_t interface, struct mnl_socket *socket, str
     return error_set(err, own.code, "ingress qdisc");
 }
 
-static struct tcmsg *redirect_start(void *buffer, uint16_t type, uint16_t flags, uint32_t interface)
+/* A request about our filter on an interface. Without a kind: a deletion takes either. */
+static void redirect_start(void *buffer, uint16_t type, uint16_t flags, uint32_t interface, const char *kind)
 {
     struct tcmsg *header = netlink_start(buffer, type, flags, sizeof(*header));
     header->tcm_family = AF_UNSPEC;
     header->tcm_ifindex = (int)interface;
     header->tcm_parent = FILTER_PARENT;
     header->tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL));
-    mnl_attr_put_strz(buffer, TCA_KIND, "matchall");
-    return header;
+    if (kind)
+        mnl_attr_put_strz(buffer, TCA_KIND, kind);
 }
 
-/* matchall, action mirred egress redirect dev `to`. */
-static int redirect_add_filter(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
+/* The list of one action: mirred egress redirect dev `to`. */
+static void put_redirect(struct nlmsghdr *message, uint16_t type, uint32_t to)
 {
-    char buffer[NETLINK_REQUEST_BYTES];
-    struct nlmsghdr *message = (void *)buffer;
     struct tc_mirred mirred = {.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = to};
-    redirect_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from);
-    struct nlattr *options = mnl_attr_nest_start(message, TCA_OPTIONS);
-    struct nlattr *actions = mnl_attr_nest_start(message, TCA_MATCHALL_ACT);
+    struct nlattr *actions = mnl_attr_nest_start(message, type);
     struct nlattr *first = mnl_attr_nest_start(message, 1);
     mnl_attr_put_strz(message, TCA_ACT_KIND, "mirred");
     struct nlattr *parameters = mnl_attr_nest_start(message, TCA_ACT_OPTIONS);
@@ -180,8 +177,43 @@ static int redirect_add_filter(uint32_t from, uint32_t to, struct mnl_socket *so
     mnl_attr_nest_end(message, parameters);
     mnl_attr_nest_end(message, first);
     mnl_attr_nest_end(message, actions);
-    mnl_attr_nest_end(message, options);
-    return netlink_request(socket, buffer, err) < 0 ? error_wrap(err, "filter") : 0;
+}
+
+static int redirect_add_matchall(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
+{
+    char buffer[NETLINK_REQUEST_BYTES];
+    redirect_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, "matchall");
+    struct nlattr *options = mnl_attr_nest_start((void *)buffer, TCA_OPTIONS);
+    put_redirect((void *)buffer, TCA_MATCHALL_ACT, to);
+    mnl_attr_nest_end((void *)buffer, options);
+    return netlink_request(socket, buffer, err);
+}
+
+/* The same by the older classifier: one key that any packet matches. */
+static int redirect_add_u32(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
+{
+    char buffer[NETLINK_REQUEST_BYTES];
+    struct {
+        struct tc_u32_sel selector;
+        struct tc_u32_key key;
+    } all = {.selector = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
+    redirect_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, "u32");
+    struct nlattr *options = mnl_attr_nest_start((void *)buffer, TCA_OPTIONS);
+    mnl_attr_put((void *)buffer, TCA_U32_SEL, sizeof(all), &all);
+    put_redirect((void *)buffer, TCA_U32_ACT, to);
+    mnl_attr_nest_end((void *)buffer, options);
+    return netlink_request(socket, buffer, err);
+}
+
+/* Debian's kernels have both classifiers; small kernels often have only u32. */
+static int redirect_add_filter(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
+{
+    struct error own = {0};
+    if (redirect_add_matchall(from, to, socket, &own) == 0)
+        return 0;
+    if (own.code == ENOENT && redirect_add_u32(from, to, socket, &own) == 0)
+        return 0;
+    return error_say(err, own.code, "filter: %s", own.text);
 }
 
 /* What is left by a sandbox that was killed together with its monitor points at a tap that is gone: it goes
@@ -191,7 +223,7 @@ static int redirect_add_half(uint32_t from, uint32_t to, struct mnl_socket *sock
     if (redirect_add_qdisc(from, socket, err) < 0)
         return -1;
     char buffer[NETLINK_REQUEST_BYTES];
-    redirect_start(buffer, RTM_DELTFILTER, 0, from);
+    redirect_start(buffer, RTM_DELTFILTER, 0, from, NULL);
     netlink_request(socket, buffer, NULL);
     return redirect_add_filter(from, to, socket, err);
 }
@@ -223,7 +255,7 @@ void network_redirect_remove(uint32_t interface, struct mnl_socket *socket)
 {
     char buffer[NETLINK_REQUEST_BYTES];
     unsigned others = 0;
-    redirect_start(buffer, RTM_DELTFILTER, 0, interface);
+    redirect_start(buffer, RTM_DELTFILTER, 0, interface, NULL);
     if (netlink_request(socket, buffer, NULL) < 0)
         return; /* there was none of ours */
     struct tcmsg *header = netlink_start(buffer, RTM_GETTFILTER, 0, sizeof(*header));

@@ -7,6 +7,7 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "shim/network.h"
 #include "shim/vmm_control.h"
 #include "shim/vmm_process.h"
 
@@ -155,10 +156,11 @@ static int sandbox_init(struct sandbox *sandbox, const struct store *store, cons
 
 int sandbox_start(struct sandbox *sandbox, const struct store *store, const char *id,
                   const struct config *config, const struct bundle *bundle, const struct vm_size *size,
-                  struct error *err)
+                  const struct network *network, struct error *err)
 {
     struct vmm_files files = {
         .kernel = -1, .initramfs = -1, .vsock = -1, .console = -1, .status = -1, .log = -1, .control = -1};
+    files.nets = network_nics(network, &files.net_count);
     if (sandbox_init(sandbox, store, id, err) < 0)
         goto fail;
     sandbox->size = *size;

@@ -19,6 +19,8 @@
 #include "shim/store.h"
 #include "shim/vm_size.h"
 
+struct network;
+
 struct sandbox {
     char *id;
     int dir_fd;
@@ -28,11 +30,11 @@ struct sandbox {
     char *path;          /* of the directory, for messages */
 };
 
-/* Makes the directory and starts a VMM; does not wait for the guest. 0, or -1 with err filled: then nothing
- * is left. The caller is single-threaded and ends it with sandbox_stop. */
+/* Makes the directory and starts a VMM with the network's NICs; does not wait for the guest. 0, or -1 with
+ * err filled: then nothing is left. The caller is single-threaded and ends it with sandbox_stop. */
 int sandbox_start(struct sandbox *sandbox, const struct store *store, const char *id,
                   const struct config *config, const struct bundle *bundle, const struct vm_size *size,
-                  struct error *err);
+                  const struct network *network, struct error *err);
 
 /* Notes a size that the VM was brought to while it runs. 0, or -1 with err filled. */
 int sandbox_set_size(struct sandbox *sandbox, const struct vm_size *size, struct error *err);

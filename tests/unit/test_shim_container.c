@@ -98,6 +98,7 @@ static void write_spec(struct fixture *fixture, const char *args)
     char spec[1024];
     snprintf(spec, sizeof(spec),
              "{\"ociVersion\": \"1.0.2\", \"root\": {\"path\": \"rootfs\"}, \"process\": {\"args\": [%s]},"
+             " \"linux\": {\"namespaces\": [{\"type\": \"network\"}]},"
              " \"mounts\": [{\"destination\": \"/c\", \"type\": \"bind\", \"source\": \"config.json\"}]}",
              args);
     write_file(fixture->dir, "config.json", spec);
@@ -323,6 +324,7 @@ static void a_failing_hook_undoes_the_creation(void **state)
     write_file(
         fixture->dir, "config.json",
         "{\"ociVersion\": \"1.0.2\", \"root\": {\"path\": \"rootfs\"}, \"process\": {\"args\": [\"cat\"]},"
+        " \"linux\": {\"namespaces\": [{\"type\": \"network\"}]},"
         " \"hooks\": {\"prestart\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\","
         " \"read state; echo no luck >&2; exit 7\"]}]}}");
     assert_int_equal(container_create(&fixture->context, "c1", &options, &created, &err), -1);
