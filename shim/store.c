@@ -40,30 +40,38 @@ static int store_make_root(const char *root, struct error *err)
     }
 }
 
-static int store_open_below(const char *root, const char *name, struct error *err)
+/* Opens a directory below the root, which is made when it is not there: engines ask for states hundreds of
+ * times, so what is usual takes one system call. */
+static int store_open_below(const struct store *store, int root_fd, const char *name, struct error *err)
 {
-    cleanup_fd int root_fd = open(root, O_DIRECTORY | O_CLOEXEC);
-    if (root_fd < 0)
-        return error_set(err, errno, "open %s", root);
-    if (mkdirat(root_fd, name, DIR_MODE) < 0 && errno != EEXIST)
-        return error_set(err, errno, "make %s/%s", root, name);
-    int fd = openat(root_fd, name, O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        error_set(err, errno, "open %s/%s", root, name);
-    return fd;
+    for (;;) {
+        int fd = openat(root_fd, name, O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+            return fd;
+        if (errno != ENOENT)
+            return error_set(err, errno, "open %s/%s", store->root, name);
+        if (mkdirat(root_fd, name, DIR_MODE) < 0 && errno != EEXIST)
+            return error_set(err, errno, "make %s/%s", store->root, name);
+    }
 }
 
 int store_init(struct store *store, const char *root, struct error *err)
 {
     *store = (struct store){.containers_fd = -1, .sandboxes_fd = -1};
-    if (store_make_root(root, err) < 0)
-        return -1;
+    cleanup_fd int root_fd = open(root, O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0 && errno == ENOENT && *root) {
+        if (store_make_root(root, err) < 0)
+            return -1;
+        root_fd = open(root, O_DIRECTORY | O_CLOEXEC);
+    }
+    if (root_fd < 0)
+        return error_set(err, *root ? errno : 0, "--root \"%s\"", root);
     store->root = realpath(root, NULL);
     if (!store->root)
         return error_set(err, errno, "open %s", root);
-    store->containers_fd = store_open_below(store->root, "containers", err);
+    store->containers_fd = store_open_below(store, root_fd, "containers", err);
     if (store->containers_fd >= 0)
-        store->sandboxes_fd = store_open_below(store->root, "sandboxes", err);
+        store->sandboxes_fd = store_open_below(store, root_fd, "sandboxes", err);
     if (store->sandboxes_fd >= 0)
         return 0;
     store_fini(store);

@@ -8,7 +8,7 @@ fake=$(dirname "$(readlink -f "$(type -P husk)")")/../tests/fake-vmm
 [ -x "$fake" ] || skip "no $fake"
 mkdir -p "$work/etc" "$work/rootfs" "$bundle" "$work/stand-in"
 printf '%s = %s\n' vmm "$fake" kernel "$fake" initramfs "$fake" > "$work/etc/husk.conf"
-jq --arg rootfs "$work/rootfs" '.root.path = $rootfs | .process.args = ["sleep", "1000"] | .mounts = []' \
+jq --arg rootfs "$work/rootfs" '.root.path = $rootfs | .process.args = ["sleep", "mortal"] | .mounts = []' \
   "$here/../bundle/config.json" > "$work/stand-in/config.json"
 rounds=${HUSK_RACE_ROUNDS:-3}
 

@@ -10,7 +10,7 @@ fake=$(dirname "$(readlink -f "$(type -P husk)")")/../tests/fake-vmm
 mkdir "$work/etc"
 printf '%s = %s\n' vmm "$fake" kernel "$fake" initramfs "$fake" > "$work/etc/husk.conf"
 rm -rf "$work/rootfs" && mkdir -p "$work/rootfs" "$bundle"
-jq --arg rootfs "$work/rootfs" '.root.path = $rootfs | .process.args = ["sleep", "1000"] | .mounts = []' \
+jq --arg rootfs "$work/rootfs" '.root.path = $rootfs | .process.args = ["sleep", "mortal"] | .mounts = []' \
   "$here/../bundle/config.json" > "$bundle/config.json"
 # Emulation is slow and each kill takes about a second there: every n-th system call, from a random one on.
 stride=${HUSK_SWEEP_STRIDE:-$([ -d /run/testbed ] && echo 23 || echo 3)}

@@ -39,6 +39,16 @@ equal "members of the figures, as runc's" \
   "$(jq -c '[.data | paths(type != "object" and type != "array") | select(.[0] != "blkio" and .[1] != "raw") | join(".")] - ["cpu.throttling.periods", "memory.usage.max", "pids.limit", "memory.cache"] | sort' "$work/stats.json")" \
   "$(crun_free)"
 
+# --- state is cheap: engines ask for it all the time. It takes no more system calls than crun's, and never asks the guest.
+bundle_make "$work/peer" '.process.args = ["sleep", "1000"]'
+crun --root "$work/crun" run --detach --bundle "$work/peer" peer > /dev/null 2>&1 < /dev/null
+strace -f -o "$work/crun.calls" crun --root "$work/crun" state peer > /dev/null
+crun --root "$work/crun" delete --force peer
+strace -f -o "$work/husk.calls" "$(type -P husk)" --root "$state" state c1 > /dev/null
+say "system calls of state: husk $(wc -l < "$work/husk.calls"), crun $(wc -l < "$work/crun.calls")"
+[ "$(wc -l < "$work/husk.calls")" -le "$(wc -l < "$work/crun.calls")" ] || fail "state takes more system calls than crun's"
+ok "state connects to nobody" test "$(grep -c 'connect(' "$work/husk.calls")" = 0
+
 # --- update: single flags, a file, standard input; each value arrives in the guest, a wrong one changes nothing
 guest_value() { husk exec c1 cat "/sys/fs/cgroup/$1"; }
 husk update --memory 64m --memory-reservation 32m --pids-limit 40 --cpu-quota 50000 --cpu-period 200000 --cpu-share 2 c1
