@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,6 +59,10 @@ hook_exec(const struct hook *hook, int program_fd, int input_fd, int output_fd)
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    /* A group of its own, so that a timeout ends what the hook has started too; and it goes with whoever runs
+     * it, since nobody would wait for it any more. */
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (hook->enter)
         hook->enter(hook->enter_arg);
     if (dup2(input_fd, STDIN_FILENO) < 0 || dup2(output_fd, STDOUT_FILENO) < 0 ||
@@ -95,7 +100,7 @@ static int hook_wait(pid_t child, const struct hook *hook, int output_fd, struct
     cleanup_fd int pidfd = pidfd_open(child, 0);
     if (pidfd >= 0 && !child_wait(pidfd, hook->timeout_s)) {
         timed_out = true;
-        kill(child, SIGKILL);
+        kill(-child, SIGKILL);
     }
     while (waitid(P_PID, (id_t)child, &info, WEXITED) < 0 && errno == EINTR)
         ;
@@ -128,5 +133,6 @@ int hook_run(const struct hook *hook, int program_fd, const char *state_text, st
         return error_set(err, errno, "fork");
     if (child == 0)
         hook_exec(hook, program_fd, input, output);
+    setpgid(child, child); /* whoever comes first; it may have its program already */
     return hook_wait(child, hook, output, err);
 }
