@@ -8,7 +8,7 @@
 #include "vmm/boot_x86.h"
 #include "vmm/cpuid_x86.h"
 #include "vmm/device_tree.h"
-#include "vmm/elf_kernel.h"
+#include "vmm/loader.h"
 #include "vmm/nursery.h"
 
 #include <errno.h>
@@ -216,6 +216,20 @@ int machine_make_vcpus(struct machine *machine, unsigned count, struct error *er
     return 0;
 }
 
+/* Guest memory exists; what is read into it is not waited for before machine_load. */
+static int start_loading(struct machine *machine, const struct machine_boot *boot, struct error *err)
+{
+    if (!boot)
+        return 0;
+    struct loader_config config = {.kernel_fd = boot->kernel_fd,
+                                   .initrd_fd = boot->initrd_fd,
+                                   .map_kernel = boot->map_kernel,
+                                   .thread_start = boot->load_thread_start};
+    machine->map_kernel = boot->map_kernel;
+    machine->loader = loader_new(&config, &machine->memory.map, err);
+    return machine->loader ? 0 : -1;
+}
+
 struct machine *machine_new(const struct machine_config *config, struct loop *loop, struct error *err)
 {
     struct machine *machine = calloc(1, sizeof(*machine));
@@ -232,7 +246,8 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     pthread_mutex_init(&machine->end_lock, NULL);
     /* The order is KVM's: see machine.h. */
     if (kvm_init(&machine->kvm, config->kvm_fd, err) < 0 ||
-        memory_init(&machine->memory, &config->memory, err) < 0 || kvm_create_vm(&machine->kvm, err) < 0 ||
+        memory_init(&machine->memory, &config->memory, err) < 0 ||
+        start_loading(machine, config->boot, err) < 0 || kvm_create_vm(&machine->kvm, err) < 0 ||
         memory_register(&machine->memory, machine->kvm.vm_fd, err) < 0 ||
         kvm_create_irqchip(&machine->kvm, err) < 0 || build_platform(machine, config, err) < 0 ||
         build_vcpus(machine, config, err) < 0) {
@@ -264,22 +279,18 @@ static int cmdline_make(const struct machine *machine, const char *more, char *c
     return 0;
 }
 
-int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err)
+int machine_load(struct machine *machine, const char *cmdline, struct error *err)
 {
-    struct elf_kernel kernel;
-    struct boot_config config = {.regions = machine->memory.boot_regions};
-    const struct guest_memory *memory = &machine->memory.map;
-    if (elf_kernel_load(boot->kernel_fd, memory, boot->map_kernel, &kernel, err) < 0)
+    struct loaded loaded;
+    char text[LAYOUT_CMDLINE_MAX];
+    if (loader_finish(take_ptr(&machine->loader), &loaded, err) < 0 ||
+        cmdline_make(machine, cmdline, text, sizeof(text), err) < 0)
         return -1;
-    if (boot->map_kernel)
-        guest_memory_set_file(&machine->memory.map, LAYOUT_KERNEL_MIN, kernel.end - LAYOUT_KERNEL_MIN);
-    if (boot->initrd_fd >= 0 &&
-        boot_initrd_load(boot->initrd_fd, memory, kernel.end, &config.initrd, err) < 0)
-        return -1;
-    char cmdline[LAYOUT_CMDLINE_MAX];
-    if (cmdline_make(machine, boot->cmdline, cmdline, sizeof(cmdline), err) < 0)
-        return -1;
-    config.cmdline = cmdline;
+    gpa_t kernel_end = loaded.kernel.end;
+    if (machine->map_kernel)
+        guest_memory_set_file(&machine->memory.map, LAYOUT_KERNEL_MIN, kernel_end - LAYOUT_KERNEL_MIN);
+    struct boot_config config = {
+        .cmdline = text, .initrd = loaded.initrd, .regions = machine->memory.boot_regions};
     _Alignas(8) uint8_t tree[DEVICE_TREE_BYTES_MAX];
     struct device_tree_config tree_config = {.cpus = machine->cpus_max, .virtio_slots = machine->slots};
     int tree_bytes = device_tree_build(&tree_config, tree, sizeof(tree));
@@ -287,9 +298,9 @@ int machine_load(struct machine *machine, const struct machine_boot *boot, struc
         return error_set(err, -tree_bytes, "boot: device tree");
     config.device_tree = tree;
     config.device_tree_bytes = (size_t)tree_bytes;
-    if (boot_structures_write(memory, &config, err) < 0)
+    if (boot_structures_write(&machine->memory.map, &config, err) < 0)
         return -1;
-    int rc = boot_vcpu_set_entry(machine->vcpu[0].fd, kernel.entry);
+    int rc = boot_vcpu_set_entry(machine->vcpu[0].fd, loaded.kernel.entry);
     if (rc < 0)
         return error_set(err, -rc, "boot: set the boot vCPU's registers");
     return memory_prefault(&machine->memory, &machine->memory_options, err);
@@ -405,6 +416,7 @@ void machine_free(struct machine *machine)
 {
     if (!machine)
         return;
+    loader_free(machine->loader);
     machine_stop(machine);
     machine_free_slots(machine);
     for (unsigned i = 0; i < machine->cpus; i++)

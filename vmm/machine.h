@@ -20,6 +20,15 @@ struct snapshot_writer;
 struct virtio_device;
 struct virtio_mmio;
 
+/* What the guest starts from. */
+struct machine_boot {
+    int kernel_fd;
+    int initrd_fd;   /* -1: none */
+    bool map_kernel; /* see elf_kernel_load */
+    /* In the thread that reads them, before it does: privileges, seccomp. May be NULL. 0 or -errno. */
+    int (*load_thread_start)(void);
+};
+
 struct machine_config {
     int kvm_fd;        /* an open /dev/kvm; the machine's, also on failure */
     unsigned cpus;     /* vCPUs that run from the start */
@@ -31,10 +40,12 @@ struct machine_config {
     /* In each vCPU's thread before it runs anything of the guest. 0 or -errno. */
     int (*vcpu_thread_start)(void *arg, unsigned index);
     void *vcpu_thread_start_arg;
+    /* NULL: nothing is loaded, the machine is restored. The fds stay open until machine_load. */
+    const struct machine_boot *boot;
     uint64_t start_us; /* CLOCK_MONOTONIC when husk-vmm began, for the statistics */
 };
 
-/* Builds the machine without devices or a kernel. NULL with err. */
+/* Builds the machine without devices, and starts to read the kernel into its memory. NULL with err. */
 struct machine *machine_new(const struct machine_config *config, struct loop *loop, struct error *err);
 /* Stops vCPUs that run, frees devices and the VM. NULL is fine. */
 void machine_free(struct machine *machine);
@@ -75,15 +86,10 @@ const struct guest_memory *machine_memory(const struct machine *machine);
 /* VM exits so far, of all vCPUs. Any thread. */
 void machine_get_exits(const struct machine *machine, struct exit_counts *exits);
 
-struct machine_boot {
-    int kernel_fd;
-    int initrd_fd;       /* -1: none */
-    const char *cmdline; /* appended to the default one; NULL: nothing */
-    bool map_kernel;     /* see elf_kernel_load */
-};
-
-/* Loads kernel, initrd, device tree and boot structures. The fds stay the caller's. 0, or -1 with err. */
-int machine_load(struct machine *machine, const struct machine_boot *boot, struct error *err);
+/* Waits until kernel and initrd are read, and writes device tree and boot structures. `cmdline` is appended
+ * to the default one; NULL: nothing. Once, on a machine made with something to boot; vCPUs may stand at the
+ * gate already. 0, or -1 with err. */
+int machine_load(struct machine *machine, const char *cmdline, struct error *err);
 
 /* Starts the vCPU threads, which wait for machine_resume. 0, or -1 with err. */
 int machine_start(struct machine *machine, struct error *err);

@@ -31,6 +31,8 @@ struct machine {
     struct kvm kvm;
     struct memory memory;
     struct memory_options memory_options;
+    struct loader *loader; /* until machine_load */
+    bool map_kernel;
     struct bus mmio, pio;
     struct ioapic *ioapic;
     struct serial *serial;

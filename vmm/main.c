@@ -120,10 +120,24 @@ static int fs_worker_start(void *arg)
     return seccomp_confine(SECCOMP_FS);
 }
 
+/* It lives before the privileges are dropped, and needs none. */
+static int load_thread_start(void)
+{
+    prctl(PR_SET_NAME, "load");
+    int rc = jail_drop_capabilities();
+    if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        rc = -errno;
+    return rc < 0 ? rc : seccomp_confine(SECCOMP_LOAD);
+}
+
 /* Step 4 */
 static int build_machine(struct vmm *vmm, struct error *err)
 {
     const struct options *options = &vmm->options;
+    struct machine_boot boot = {.kernel_fd = vmm->files.kernel,
+                                .initrd_fd = vmm->files.initrd,
+                                .map_kernel = options->map_kernel,
+                                .load_thread_start = load_thread_start};
     struct machine_config config = {.kvm_fd = take_fd(&vmm->files.kvm),
                                     .cpus = options->cpus,
                                     .cpus_max = options->cpus_max,
@@ -136,6 +150,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
                                     .console_fd = vmm->files.console,
                                     .console_limit_bytes = CONSOLE_LIMIT_BYTES,
                                     .vcpu_thread_start = vcpu_thread_start,
+                                    .boot = &boot,
                                     .start_us = vmm->start_us};
     vmm->machine = machine_new(&config, vmm->loop, err);
     return vmm->machine ? 0 : -1;
@@ -243,14 +258,10 @@ static int add_devices(struct vmm *vmm, struct error *err)
     return add_device(vmm, "balloon", vmm->balloon, err);
 }
 
-/* Step 6 */
+/* Step 8 */
 static int load_guest(struct vmm *vmm, struct error *err)
 {
-    struct machine_boot boot = {.kernel_fd = vmm->files.kernel,
-                                .initrd_fd = vmm->files.initrd,
-                                .cmdline = vmm->options.cmdline,
-                                .map_kernel = vmm->options.map_kernel};
-    if (machine_load(vmm->machine, &boot, err) < 0)
+    if (machine_load(vmm->machine, vmm->options.cmdline, err) < 0)
         return -1;
     fd_close(&vmm->files.kernel);
     fd_close(&vmm->files.initrd);
@@ -314,7 +325,7 @@ static int start_blk_threads(struct vmm *vmm, struct error *err)
     return 0;
 }
 
-/* Step 8: threads exist from here on; no vCPU passes the gate yet. */
+/* Step 7: threads exist from here on; no vCPU passes the gate yet. */
 static int start_threads(struct vmm *vmm, struct error *err)
 {
     int rc = virtio_fs_start(vmm->fs);
@@ -339,7 +350,7 @@ static int vmm_run(struct vmm *vmm, struct error *err)
     if (vmm->proc_self_fd < 0 || jail_enter(vmm->files.shared, err) < 0)
         return -1;
     fd_close(&vmm->files.shared);
-    /* 4. The machine: memory, interrupt controllers, vCPUs. */
+    /* 4. The machine: memory, interrupt controllers, vCPUs. A confined thread begins to read the kernel. */
     vmm->loop = loop_new();
     if (!vmm->loop)
         return error_set(err, errno, "event loop");
@@ -348,14 +359,14 @@ static int vmm_run(struct vmm *vmm, struct error *err)
     /* 5. Devices. */
     if (jail_raise_limits(err) < 0 || add_devices(vmm, err) < 0)
         return -1;
-    /* 6. Kernel, initrd, device tree. */
-    if (load_guest(vmm, err) < 0)
-        return -1;
-    /* 7. Privileges: the file server's capabilities stay, for the file server's threads. */
+    /* 6. Privileges: the file server's capabilities stay, for the file server's threads. */
     if (jail_drop_privileges(err) < 0)
         return -1;
-    /* 8. Threads, each confined to the system calls of its role. */
+    /* 7. Threads, each confined to the system calls of its role. */
     if (start_threads(vmm, err) < 0)
+        return -1;
+    /* 8. Kernel, initrd, device tree; then no more system calls than serving the guest takes. */
+    if (load_guest(vmm, err) < 0)
         return -1;
     int rc = seccomp_confine(SECCOMP_IO);
     if (rc < 0)

@@ -18,9 +18,9 @@
     }
 
 /* In the order of enum seccomp_role. */
-static const struct sock_fprog programs[] = {PROGRAM(filter_io),      PROGRAM(filter_vcpu),
-                                             PROGRAM(filter_fs),      PROGRAM(filter_net),
-                                             PROGRAM(filter_nursery), PROGRAM(filter_blk)};
+static const struct sock_fprog programs[] = {
+    PROGRAM(filter_io),      PROGRAM(filter_vcpu), PROGRAM(filter_fs),  PROGRAM(filter_net),
+    PROGRAM(filter_nursery), PROGRAM(filter_blk),  PROGRAM(filter_load)};
 
 int seccomp_confine(enum seccomp_role role)
 {

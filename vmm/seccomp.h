@@ -12,6 +12,7 @@ enum seccomp_role {
     SECCOMP_NET,     /* network packets: io_threads.h */
     SECCOMP_NURSERY, /* the thread that makes later threads */
     SECCOMP_BLK,     /* disks' requests */
+    SECCOMP_LOAD,    /* reading the kernel into guest memory: loader.h */
 };
 
 /* Confines the calling thread for good: any other system call kills the process and is logged by the kernel.

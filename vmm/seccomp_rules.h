@@ -113,6 +113,13 @@ static const struct seccomp_rule rules_io[] = {
     CALL(tgkill, "pthread_kill: kicking vCPU threads"),
 };
 
+/* Kernel and initrd, by descriptors that were opened before. */
+static const struct seccomp_rule rules_load[] = {
+    CALL(newfstatat, "size and type of a file"),
+    CALL(fstat, "size and type of a file"),
+    CALL(pread64, "reading a file"),
+};
+
 static const struct seccomp_rule rules_vcpu[] = {
     IOCTL(KVM_RUN, "the guest"),
     IOCTL(KVM_SET_GSI_ROUTING, "the IOAPIC's redirection entries"),
@@ -223,7 +230,7 @@ struct seccomp_role_rules {
 /* In the order of enum seccomp_role. */
 static const char *const nursery_children[] = {"vcpu", "blk", NULL};
 static const struct seccomp_role_rules seccomp_roles[] = {
-    ROLE(io, NULL), ROLE(vcpu, NULL), ROLE(fs, NULL), ROLE(net, NULL), ROLE(nursery, nursery_children),
-    ROLE(blk, NULL)};
+    ROLE(io, NULL),  ROLE(vcpu, NULL), ROLE(fs, NULL), ROLE(net, NULL), ROLE(nursery, nursery_children),
+    ROLE(blk, NULL), ROLE(load, NULL)};
 
 #endif

@@ -74,7 +74,8 @@ static int thread_start(void *arg, unsigned index)
     return 0;
 }
 
-static struct machine *machine_make_growing(struct loop *loop, unsigned cpus, unsigned cpus_max)
+static struct machine *machine_build(struct loop *loop, unsigned cpus, unsigned cpus_max,
+                                     const struct machine_boot *boot)
 {
     struct error err;
     struct machine_config config = {.kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC),
@@ -82,7 +83,8 @@ static struct machine *machine_make_growing(struct loop *loop, unsigned cpus, un
                                     .cpus_max = cpus_max,
                                     .memory = {.bytes = MEMORY_BYTES},
                                     .console_fd = -1,
-                                    .vcpu_thread_start = thread_start};
+                                    .vcpu_thread_start = thread_start,
+                                    .boot = boot};
     struct machine *machine = machine_new(&config, loop, &err);
     if (!machine)
         fail_msg("%s", err.text);
@@ -91,9 +93,10 @@ static struct machine *machine_make_growing(struct loop *loop, unsigned cpus, un
     return machine;
 }
 
+/* One to restore into. */
 static struct machine *machine_make(struct loop *loop, unsigned cpus)
 {
-    return machine_make_growing(loop, cpus, 0);
+    return machine_build(loop, cpus, 0, NULL);
 }
 
 static uint64_t counter(const struct machine *machine)
@@ -129,12 +132,13 @@ static void pause_now(struct machine *machine)
     }
 }
 
-static struct machine *start_counting_in(struct machine *machine)
+static struct machine *start_counting_growing(struct loop *loop, unsigned cpus, unsigned cpus_max)
 {
     struct error err;
     int kernel = kernel_new();
     struct machine_boot boot = {.kernel_fd = kernel, .initrd_fd = -1};
-    if (machine_load(machine, &boot, &err) < 0 || machine_start(machine, &err) < 0)
+    struct machine *machine = machine_build(loop, cpus, cpus_max, &boot);
+    if (machine_load(machine, NULL, &err) < 0 || machine_start(machine, &err) < 0)
         fail_msg("%s", err.text);
     close(kernel);
     machine_resume(machine);
@@ -144,7 +148,7 @@ static struct machine *start_counting_in(struct machine *machine)
 
 static struct machine *start_counting(struct loop *loop, unsigned cpus)
 {
-    return start_counting_in(machine_make(loop, cpus));
+    return start_counting_growing(loop, cpus, 0);
 }
 
 static void a_paused_machine_stands_still_and_goes_on(void **state)
@@ -243,7 +247,7 @@ static void vcpus_are_made_when_asked_for(void **state)
     (void)state;
     struct loop *loop = loop_new();
     struct nursery *nursery = nursery_new(nursery_start);
-    struct machine *machine = start_counting_in(machine_make_growing(loop, 1, 4));
+    struct machine *machine = start_counting_growing(loop, 1, 4);
     assert_int_equal(machine_get_cpus(machine), 1);
     assert_int_equal(machine_set_cpus(machine, 3, &err), -1); /* nothing to make them in */
     machine_set_nursery(machine, nursery);
@@ -262,7 +266,7 @@ static void vcpus_are_made_when_asked_for(void **state)
     struct snapshot_writer *writer = snapshot_writer_new();
     assert_int_equal(machine_save(machine, writer), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
-    struct machine *copy = machine_make_growing(loop, 1, 4), *other = machine_make(loop, 3);
+    struct machine *copy = machine_build(loop, 1, 4, NULL), *other = machine_make(loop, 3);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
     assert_int_equal(machine_restore(other, reader), -EINVAL); /* its guest was told of 3 */
     memcpy(copy->memory.base, machine->memory.base, MEMORY_BYTES);
