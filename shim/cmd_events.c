@@ -25,7 +25,7 @@ struct events_options {
     bool stats;
 };
 
-/* A duration as Go writes it: "5s", "1m30s", "500ms"; crun and people also write plain seconds. */
+/* A duration as Go writes it: "5s", "1m30s", "500ms"; people also write plain seconds. */
 static int option_set_duration(void *field, const char *value, struct error *err)
 {
     static const struct {
@@ -34,13 +34,11 @@ static int option_set_duration(void *field, const char *value, struct error *err
     } units[] = {{"ms", 1}, {"us", 0.001}, {"ns", 0.000001}, {"h", 3600000}, {"m", 60000}, {"s", 1000}};
     double total = 0;
     const char *at = value;
-    while (*at) {
+    while (*at >= '0' && *at <= '9') {
         char *end;
-        double number = *at >= '0' && *at <= '9' ? strtod(at, &end) : -1;
+        double number = strtod(at, &end);
         size_t i = 0;
-        if (number < 0)
-            break;
-        if (!*end && at == value) {
+        if (!*end && at == value) { /* plain seconds */
             total = number * 1000;
             at = end;
             break;
