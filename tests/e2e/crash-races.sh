@@ -81,6 +81,15 @@ race "start c1" "start c1"
 one_wins "two starts" 'already running'
 race "exec c1 true" "exec c1 true"
 [ "$first$second" = 00 ] || fail "two execs: $(cat "$work/1" "$work/2")"
+# An exec that is killed at any moment leaves no process behind, and the next one works.
+for delay in 0 0.05 0.15 0.3 0.6; do
+  timed_husk exec c1 sleep 1003 > /dev/null 2>&1 < /dev/null &
+  sleep $delay
+  pkill -KILL -f -- "--root $state .* exec c1 sleep 1003" || true
+  wait $! 2> /dev/null || true
+done
+wait_for 20 eval '! husk ps c1 | grep -q "sleep 1003"' || fail "killed execs go on: $(husk ps c1)"
+ok "an exec after those" timed_husk exec c1 true
 race "exec c1 sleep 1000" "delete --force c1"
 [ $second = 0 ] || fail "exec | delete --force: $(cat "$work/2")"
 nothing_left "exec | delete --force"
