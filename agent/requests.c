@@ -6,6 +6,7 @@
 
 #include "agent/cgroup_update.h"
 #include "agent/container.h"
+#include "agent/cpus.h"
 #include "agent/freezer.h"
 #include "agent/network.h"
 #include "agent/notify.h"
@@ -241,6 +242,20 @@ static int handle_notify(struct sandbox *sandbox, struct request *request, const
     return notify_wait(container->notify, request, err);
 }
 
+static int handle_sandbox_resize(struct sandbox *sandbox, struct request *request, const json_t *params,
+                                 struct error *err)
+{
+    (void)sandbox;
+    int64_t cpus = 0;
+    if (json_require(json_get_int(params, "", "cpus", 1, UINT16_MAX, &cpus, err), "", "cpus", err) < 0)
+        return -1;
+    int online = cpus_set_online(CPUS_DIR, (unsigned)cpus, err);
+    if (online < 0)
+        return -1;
+    request_succeed(request, json_pack("{s:i}", "cpus", online));
+    return 0;
+}
+
 static int handle_shutdown(struct sandbox *sandbox, struct request *request, const json_t *params,
                            struct error *err)
 {
@@ -271,6 +286,7 @@ static const struct {
     {"process.wait", handle_wait},
     {"process.resize", handle_resize},
     {"sandbox.network.set", handle_network},
+    {"sandbox.resize", handle_sandbox_resize},
     {"sandbox.shutdown", handle_shutdown},
 };
 

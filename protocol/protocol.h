@@ -103,6 +103,8 @@
  *                     The whole network of the pod, as it is to be; numbers are rtnetlink's. NICs are
  *                     found by their MAC. What an earlier request had and this one lacks is removed; what
  *                     the container made itself stays.
+ *   sandbox.resize    {"cpus": N} -> {"cpus": online}
+ *                     The first N processors are online, no others. ERANGE when there are not that many.
  *   sandbox.shutdown  {} -> {}
  *                     Kills what runs; the guest syncs and powers off after the answer.
  */

@@ -1,6 +1,7 @@
 /*
- * Changing a container's limits: see container.h. The new values go into the guest's cgroup, all or none, and
- * then into the state, where the next update starts from.
+ * Changing a container's limits: see container.h. The host's cgroup and the VM grow first, then the new
+ * values go into the guest's cgroup, all or none, then the VM shrinks; and then they go into the state, where
+ * the next update starts from.
  *
  * A section of linux.resources that changes is sent whole, old members and new: what some values mean depends
  * on their neighbours (swap counts memory as well, a quota its period).
@@ -8,6 +9,7 @@
 #include "common/fd.h"
 #include "common/json.h"
 #include "shim/container.h"
+#include "shim/container_resize.h"
 
 #include <errno.h>
 #include <string.h>
@@ -51,6 +53,16 @@ static json_t *update_select(const json_t *all, const json_t *changes)
     return selected;
 }
 
+static int update_guest(const struct context *context, const struct container_state *state, json_t *merged,
+                        const json_t *changes, struct error *err)
+{
+    cleanup_json json_t *result = container_call(
+        &context->store, state, "container.update",
+        json_pack("{s:s, s:o}", "container", state->id, "resources", update_select(merged, changes)),
+        UPDATE_TIMEOUT_MS, err);
+    return result ? 0 : -1;
+}
+
 static int update_locked(const struct context *context, int container_fd, struct container_state *state,
                          const json_t *resources, struct error *err)
 {
@@ -61,11 +73,17 @@ static int update_locked(const struct context *context, int container_fd, struct
     cleanup_json json_t *merged = state->resources ? json_deep_copy(state->resources) : json_object();
     if (!changes || !merged || update_merge(merged, changes) < 0)
         return error_set(err, ENOMEM, "update");
-    cleanup_json json_t *result = container_call(
-        &context->store, state, "container.update",
-        json_pack("{s:s, s:o}", "container", state->id, "resources", update_select(merged, changes)),
-        UPDATE_TIMEOUT_MS, err);
-    if (!result)
+    struct container_resize resize;
+    int result = container_resize_begin(&resize, context, state, merged, err);
+    if (result == 0) {
+        result = update_guest(context, state, merged, changes, err);
+        if (result < 0)
+            container_resize_undo(&resize);
+        else
+            result = container_resize_finish(&resize, err);
+    }
+    container_resize_fini(&resize);
+    if (result < 0)
         return -1;
     json_decref(state->resources);
     state->resources = json_incref(merged);

@@ -94,6 +94,7 @@ static int plan_memory(struct vm_size *size, const struct config *config,
         ceiling = smaller(larger(host->memory_mib, config->memory_mib), MEMORY_LIMIT_MIB);
     size->memory_mib = smaller(wanted, ceiling);
     size->memory_max_mib = ceiling;
+    size->memory_boot_mib = size->memory_mib;
     return 0;
 }
 
@@ -123,15 +124,17 @@ void vm_size_adapt(struct vm_size *size, const struct vm_size *present, const st
             size->memory_mib = larger(size_memory(config, resources->memory_limit), config->memory_min_mib);
         else if (resources->memory_limit == -1)
             size->memory_mib = larger(config->memory_mib, present->memory_mib);
-        size->memory_mib = smaller(size->memory_mib, present->memory_max_mib);
+        size->memory_mib =
+            larger(smaller(size->memory_mib, present->memory_max_mib), present->memory_boot_mib);
     }
 }
 
 json_t *vm_size_to_json(const struct vm_size *size)
 {
-    return json_pack("{s:I, s:I, s:I, s:I}", "vcpus", (json_int_t)size->vcpus, "vcpus_max",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "vcpus", (json_int_t)size->vcpus, "vcpus_max",
                      (json_int_t)size->vcpus_max, "memory_mib", (json_int_t)size->memory_mib,
-                     "memory_max_mib", (json_int_t)size->memory_max_mib);
+                     "memory_max_mib", (json_int_t)size->memory_max_mib, "memory_boot_mib",
+                     (json_int_t)size->memory_boot_mib);
 }
 
 int vm_size_from_json(const json_t *object, struct vm_size *size, struct error *err)
@@ -143,7 +146,8 @@ int vm_size_from_json(const json_t *object, struct vm_size *size, struct error *
     } members[] = {{"vcpus", &size->vcpus, VCPUS_LIMIT},
                    {"vcpus_max", &size->vcpus_max, VCPUS_LIMIT},
                    {"memory_mib", &size->memory_mib, MEMORY_LIMIT_MIB},
-                   {"memory_max_mib", &size->memory_max_mib, MEMORY_LIMIT_MIB}};
+                   {"memory_max_mib", &size->memory_max_mib, MEMORY_LIMIT_MIB},
+                   {"memory_boot_mib", &size->memory_boot_mib, MEMORY_LIMIT_MIB}};
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
         int got = json_get_u64(object, "size", members[i].key, members[i].max, members[i].field, err);
         if (json_require(got, "size", members[i].key, err) < 0)

@@ -23,6 +23,7 @@
 struct vm_size {
     uint64_t vcpus, vcpus_max;
     uint64_t memory_mib, memory_max_mib;
+    uint64_t memory_boot_mib; /* what the VM was made with: it can't have less */
 };
 
 /* What a host can give. */
@@ -43,7 +44,7 @@ int vm_size_plan(struct vm_size *size, const struct config *config, const struct
 void vm_size_adapt(struct vm_size *size, const struct vm_size *present, const struct config *config,
                    const struct host_resources *resources);
 
-/* {"vcpus", "vcpus_max", "memory_mib", "memory_max_mib"}: a new reference or NULL, and back: 0, or -1 with
+/* {"vcpus", "vcpus_max", "memory_mib", ...}: a new reference or NULL, and back: 0, or -1 with
  * err. */
 json_t *vm_size_to_json(const struct vm_size *size);
 int vm_size_from_json(const json_t *object, struct vm_size *size, struct error *err);
