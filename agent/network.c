@@ -105,7 +105,7 @@ static bool link_suits(const struct network *network, const struct network_link 
 static int network_find_link(const struct network *network, const struct network_wish *wish,
                              struct network_link *link, struct error *err)
 {
-    struct network_link links[NETWORK_LINKS_MAX];
+    struct network_link links[NETWORK_LINKS_MAX] = {0};
     int count = network_links_list(network->socket, links, err);
     for (int i = 0; i < count; i++) {
         if (link_suits(network, &links[i], wish)) {
@@ -159,7 +159,7 @@ static int interface_set(struct network *network, const struct network_link *lin
 static int network_current_link(const struct network *network, uint32_t index, struct network_link *link,
                                 struct error *err)
 {
-    struct network_link links[NETWORK_LINKS_MAX];
+    struct network_link links[NETWORK_LINKS_MAX] = {0};
     int count = network_links_list(network->socket, links, err);
     for (int i = 0; i < count; i++) {
         if (links[i].index == index) {
@@ -173,7 +173,7 @@ static int network_current_link(const struct network *network, uint32_t index, s
 static void interface_remove(struct change *change, size_t at)
 {
     struct network *network = change->network;
-    struct network_link link;
+    struct network_link link = {0};
     struct error err = {0};
     char device[NETWORK_DEVICE_BYTES];
     if (network_current_link(network, network->bindings[at].index, &link, &err) < 0 ||
@@ -304,7 +304,7 @@ static void interface_change(struct change *change, const json_t *entry, const j
     const json_t *before = interface_find(json_object_get(network->set, "interfaces"),
                                           json_integer_value(json_object_get(entry, "id")));
     struct network_wish wish;
-    struct network_link link;
+    struct network_link link = {0};
     struct error err;
     if (network_wish_read(&wish, entry, &err) < 0) {
         change_failed(change, &err);

@@ -109,7 +109,7 @@ static int link_rename(int socket, uint32_t index, const char *name)
 /* The NIC that the kernel has called so is another interface's, and gets that one's name in its turn. */
 static int link_free_name(int socket, const struct network_link *link, const char *name)
 {
-    struct network_link links[NETWORK_LINKS_MAX];
+    struct network_link links[NETWORK_LINKS_MAX] = {0};
     char other[IFNAMSIZ];
     int count = network_links_list(socket, links, NULL);
     for (int i = 0; i < count; i++) {

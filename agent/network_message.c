@@ -102,7 +102,7 @@ static int put_u32(struct netlink_message *message, uint16_t type, const json_t 
 static int put_given_address(struct netlink_message *message, uint16_t type, const json_t *entry,
                              const char *where, const char *key, int family, struct error *err)
 {
-    struct address address;
+    struct address address = {0};
     int got = get_address(entry, where, key, &address, err);
     if (got == 1 && address.family != family)
         return error_set(err, 0, "%s.%s: wrong family", where, key);
@@ -118,7 +118,7 @@ int network_message_address(struct netlink_message *message, uint16_t type, uint
     struct ifaddrmsg *header =
         netlink_start(message, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_REPLACE : 0, sizeof(*header));
     struct ifa_cacheinfo lifetimes = {.ifa_valid = UINT32_MAX, .ifa_prefered = UINT32_MAX};
-    struct address own, peer;
+    struct address own = {0}, peer;
     const char *label = NULL;
     uint32_t flags = 0;
     if (json_require(get_address(entry, where, "address", &own, err), where, "address", err) < 0 ||
@@ -147,7 +147,7 @@ int network_message_address(struct netlink_message *message, uint16_t type, uint
 
 int network_message_connected(const json_t *entry, char *text, size_t size, struct error *err)
 {
-    struct address address;
+    struct address address = {0};
     uint32_t flags = 0, prefix = 0;
     char name[INET6_ADDRSTRLEN];
     if (json_require(get_address(entry, "address", "address", &address, err), "address", "address", err) <
@@ -171,7 +171,7 @@ int network_message_neighbour(struct netlink_message *message, uint16_t type, ui
     static const char where[] = "neighbour";
     struct ndmsg *header = netlink_start(
         message, type, type == RTM_NEWNEIGH ? NLM_F_CREATE | NLM_F_REPLACE : 0, sizeof(*header));
-    struct address address;
+    struct address address = {0};
     const char *text = NULL;
     unsigned char mac[ETH_ALEN];
     if (json_require(get_address(entry, where, "address", &address, err), where, "address", err) < 0 ||
@@ -232,9 +232,9 @@ static int put_nexthops(struct netlink_message *message, int family, const json_
     json_array_foreach(list, i, hop)
     {
         struct rtnexthop header = {.rtnh_len = sizeof(header)};
-        struct address gateway;
+        struct address gateway = {0};
         uint32_t index, weight = 1;
-        int has_gateway;
+        int has_gateway = 0;
         if (!json_is_object(hop))
             return error_set(err, 0, "route.nexthops: expected objects");
         if (get_hop(hop, indices, &index, &gateway, &has_gateway, err) < 0 ||
@@ -281,7 +281,7 @@ static int put_route_options(struct netlink_message *message, struct rtmsg *head
                              struct error *err)
 {
     static const char where[] = "route";
-    struct address from;
+    struct address from = {0};
     uint8_t preference = 0;
     int got = get_prefix(entry, where, "from", &from, err);
     if (got == 1) {
@@ -306,7 +306,7 @@ int network_message_route(struct netlink_message *message, uint16_t type, const 
     /* Several routes may differ in nothing but their next hop: each is added behind those before it. */
     struct rtmsg *header =
         netlink_start(message, type, type == RTM_NEWROUTE ? NLM_F_CREATE | NLM_F_APPEND : 0, sizeof(*header));
-    struct address destination, gateway;
+    struct address destination = {0}, gateway = {0};
     uint32_t table = RT_TABLE_MAIN, index = 0, flags = 0;
     int has_gateway = 0;
     if (json_require(get_prefix(entry, where, "destination", &destination, err), where, "destination", err) <
@@ -355,7 +355,7 @@ static int put_ports(struct netlink_message *message, uint16_t type, const json_
 static int put_rule_prefix(struct netlink_message *message, uint16_t type, const json_t *entry,
                            const char *key, int family, uint8_t *length, struct error *err)
 {
-    struct address address;
+    struct address address = {0};
     int got = get_prefix(entry, "rule", key, &address, err);
     if (got <= 0)
         return got;

@@ -17,15 +17,15 @@
 /* The attributes of a message after its family header, and those in `bytes` from `start` on. libmnl's own
  * loops hide a conversion that our warnings do not allow. */
 #define netlink_for_each(attribute, message, header_bytes)                                                   \
-    for (attribute = mnl_nlmsg_get_payload_offset(message, header_bytes);                                    \
-         netlink_attribute_ok(attribute, mnl_nlmsg_get_payload_tail(message));                               \
-         attribute = mnl_attr_next(attribute))
+    for ((attribute) = mnl_nlmsg_get_payload_offset((message), (header_bytes));                              \
+         netlink_attribute_ok((attribute), mnl_nlmsg_get_payload_tail(message));                             \
+         (attribute) = mnl_attr_next(attribute))
 #define netlink_for_each_in(attribute, start, bytes)                                                         \
-    for (attribute = (const void *)(start);                                                                  \
-         netlink_attribute_ok(attribute, (const char *)(start) + (bytes));                                   \
-         attribute = mnl_attr_next(attribute))
+    for ((attribute) = (const void *)(start);                                                                \
+         netlink_attribute_ok((attribute), (const char *)(start) + (bytes));                                 \
+         (attribute) = mnl_attr_next(attribute))
 #define netlink_for_each_nested(attribute, nest)                                                             \
-    netlink_for_each_in(attribute, mnl_attr_get_payload(nest), mnl_attr_get_payload_len(nest))
+    netlink_for_each_in((attribute), mnl_attr_get_payload(nest), mnl_attr_get_payload_len(nest))
 
 static inline bool netlink_attribute_ok(const struct nlattr *attribute, const void *end)
 {

@@ -73,7 +73,7 @@ static const struct sysctl_row ipv6_sysctls[] = {
     {DEVCONF_ADDR_GEN_MODE, "addr_gen_mode"},
 };
 
-#define ROWS(table) (sizeof(table) / sizeof(table[0]))
+#define ROWS(table) (sizeof(table) / sizeof((table)[0]))
 
 /* IFLA_INET_CONF holds value i at i - 1 (the first of IPV4_DEVCONF_* is 1), IFLA_INET6_CONF at i. */
 static json_t *sysctls_read(const struct nlattr *conf, const struct sysctl_row *rows, size_t count,
