@@ -7,9 +7,13 @@
 #include "common/json.h"
 
 #include <errno.h>
+#include <linux/major.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+
+/* The kernel's include/linux/miscdevice.h; Documentation/admin-guide/devices.txt. */
+#define KVM_MINOR 232
 
 static const struct spec_name device_types[] = {
     {"c", S_IFCHR}, {"u", S_IFCHR}, {"b", S_IFBLK}, {"p", S_IFIFO}, {NULL, 0},
@@ -32,6 +36,8 @@ static int device_parse(struct spec_device *device, const json_t *entry, const c
         (json_require(json_get_int(entry, where, "major", 0, 0xfff, &major, err), where, "major", err) < 0 ||
          json_require(json_get_int(entry, where, "minor", 0, 0xfffff, &minor, err), where, "minor", err) < 0))
         return -1;
+    if (type == S_IFCHR && major == MISC_MAJOR && minor == KVM_MINOR)
+        return error_set(err, 0, "%s is not supported: there is no KVM in the guest", where);
     device->mode = (mode_t)(type | (mode & 07777));
     device->rdev = makedev((unsigned)major, (unsigned)minor);
     device->uid = (uid_t)uid;

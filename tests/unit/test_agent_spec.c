@@ -354,6 +354,8 @@ static void wrong_and_unsupported_values_are_refused_by_name(void **state)
         {"linux.devices", "[{\"path\":\"/dev/x\",\"type\":\"q\"}]", "linux.devices[0].type"},
         {"linux.devices", "[{\"path\":\"/dev/x\",\"type\":\"c\",\"major\":1}]",
          "linux.devices[0].minor is missing"},
+        {"linux.devices", "[{\"path\":\"/dev/kvm\",\"type\":\"c\",\"major\":10,\"minor\":232}]",
+         "linux.devices[0] is not supported: there is no KVM"},
         {"linux.resources.memory", "{\"limit\":100,\"swap\":50}", "linux.resources.memory.swap"},
         {"linux.resources.memory", "{\"swappiness\":60}", "linux.resources.memory.swappiness"},
         {"linux.resources.memory", "{\"disableOOMKiller\":true}", "linux.resources.memory.disableOOMKiller"},
