@@ -13,6 +13,7 @@ rm -rf "$work/rootfs" && mkdir -p "$work/rootfs" "$bundle"
 jq --arg rootfs "$work/rootfs" '.root.path = $rootfs | .process.args = ["sleep", "mortal"] | .mounts = []' \
   "$here/../bundle/config.json" > "$bundle/config.json"
 # Emulation is slow and each kill takes about a second there: every n-th system call, from a random one on.
+id=sweep-$$ # nobody else has a cgroup of that name
 stride=${HUSK_SWEEP_STRIDE:-$([ -d /run/testbed ] && echo 23 || echo 3)}
 kills=0
 
@@ -40,17 +41,19 @@ calls_list() { # calls_list [-f] -- ARGUMENT...
 
 true_and_whole() { # true_and_whole WHERE
   local status
-  status=$(fake_husk state c1 2> "$work/err" | jq -r .status) || true
+  status=$(fake_husk state "$id" 2> "$work/err" | jq -r .status) || true
   matches "$1: status" "${status:-$(cat "$work/err")}" '^(creating|created|running|paused|stopped|.*does not exist)$'
   fake_husk list --format json | jq -e . > /dev/null || fail "$1: list is broken"
 }
 
 gone() { # gone WHERE
-  fake_husk delete --force c1 2> "$work/err" || fail "$1: delete --force: $? $(cat "$work/err")"
+  fake_husk delete --force "$id" 2> "$work/err" || fail "$1: delete --force: $? $(cat "$work/err")"
   wait_for 10 test -z "$(processes_all)" || fail "$1: processes: $(processes_all)"
   [ -z "$(files_list)" ] || fail "$1: files: $(files_list)"
+  [ -z "$(cgroups_list)" ] || fail "$1: cgroups: $(cgroups_list)"
 }
 
+cgroups_list() { find /sys/fs/cgroup -type d -name "*$id*" 2> /dev/null || true; }
 processes_all() { pgrep -af "$fake|--config-dir $work/etc" | grep -v strace || true; }
 
 # Kills `husk ARGUMENTS` at one system call after the other. BEFORE makes the container's state; -f kills each process that
@@ -80,20 +83,20 @@ sweep() { # sweep BEFORE [-f] -- ARGUMENT...
   done
 }
 
-create() { fake_husk create --bundle "$bundle" c1 > /dev/null 2>&1 < /dev/null; }
-create_paused() { create && fake_husk pause c1; }
+create() { fake_husk create --bundle "$bundle" "$id" > /dev/null 2>&1 < /dev/null; }
+create_paused() { create && fake_husk pause "$id"; }
 
-sweep true -- create --bundle "$bundle" --pid-file "$work/pid" c1
-sweep true -f -- create --bundle "$bundle" c1
-sweep create -- start c1
-sweep create -- kill c1 KILL
-sweep create -- pause c1
-sweep create_paused -- resume c1
-sweep create -- update --memory 64m c1
-sweep create -- delete --force c1
-sweep create -f -- delete c1
+sweep true -- create --bundle "$bundle" --pid-file "$work/pid" "$id"
+sweep true -f -- create --bundle "$bundle" "$id"
+sweep create -- start "$id"
+sweep create -- kill "$id" KILL
+sweep create -- pause "$id"
+sweep create_paused -- resume "$id"
+sweep create -- update --memory 64m "$id"
+sweep create -- delete --force "$id"
+sweep create -f -- delete "$id"
 ok "a container after all this" create
-equal "its status" "$(state_of c1)" created
+equal "its status" "$(state_of "$id")" created
 gone "at the end"
 [ $kills -gt 10 ] || fail "only $kills kills"
 say "$kills kills, every ${stride}th system call"
