@@ -123,6 +123,8 @@ static void record_end(struct monitor_container *monitor)
     struct error err;
     struct container_state state;
     cleanup_fd int lock = lock_for_record(monitor->task->container_fd);
+    if (lock < 0)
+        log_warn("end recorded without the container's lock");
     if (container_state_read(monitor->task->container_fd, &state, &err) < 0) {
         log_warn("end not recorded: %s", err.text);
         return;
