@@ -4,6 +4,7 @@
 #include "agent/container.h"
 
 #include "agent/cgroup_delegate.h"
+#include "agent/disks.h"
 #include "agent/freezer.h"
 #include "agent/joins.h"
 #include "agent/notify.h"
@@ -203,9 +204,9 @@ int container_create(struct sandbox *sandbox, const json_t *params, struct reque
     container->spec = spec_new(config, err);
     if (notify)
         container->notify = notify_new(sandbox->loop, notify, err);
-    if (!container->spec || (notify && !container->notify) ||
-        joins_resolve(container, launch.join_pidfds, err) || container_make_cgroup(container, err) ||
-        container_make_init(container, &launch, request, err)) {
+    if (!container->spec || disks_apply(container->spec, params, DISKS_SYSFS, err) ||
+        (notify && !container->notify) || joins_resolve(container, launch.join_pidfds, err) ||
+        container_make_cgroup(container, err) || container_make_init(container, &launch, request, err)) {
         container_free(container);
         return -1;
     }

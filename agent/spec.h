@@ -25,6 +25,7 @@
 struct seccomp_filter;
 
 /* More than any caller sends, and few enough for a table of each. */
+#define SPEC_DISK_MAX    40 /* "/dev/vda" */
 #define SPEC_MOUNTS_MAX  4096
 #define SPEC_GROUPS_MAX  65536 /* NGROUPS_MAX */
 #define SPEC_RLIMITS     16    /* RLIM_NLIMITS */
@@ -107,6 +108,7 @@ struct spec_mount {
     bool copy_up;                /* tmpcopyup */
     bool idmap, idmap_recursive; /* "idmap", "ridmap", or mappings of its own */
     struct spec_id_maps id_maps; /* its own; empty: the container's */
+    char disk[SPEC_DISK_MAX];    /* "/dev/vda": the disk that is its source (disks.h), or empty */
     const char **data;           /* filesystem options, NULL-terminated: "size=64k", "sync" */
     size_t data_count;
 };

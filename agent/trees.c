@@ -61,10 +61,20 @@ static int prepare_root(const struct launch *launch, int shared_fd, struct trees
     return map_tree(trees->root_fd, false, launch->user_fd, err);
 }
 
+/* A disk's device file. */
+static int clone_disk(const char *path, struct error *err)
+{
+    cleanup_fd int source = open(path, O_PATH | O_CLOEXEC);
+    int tree = source < 0 ? -errno : mounts_clone(source, 0);
+    return tree < 0 ? error_set(err, -tree, "%s", path) : tree;
+}
+
 static int prepare_bind(const struct launch *launch, size_t index, int shared_fd, struct error *err)
 {
     const struct spec_mount *mount = &launch->spec->mounts[index];
     const char *source = launch->mount_sources[index];
+    if (mount->disk[0])
+        return clone_disk(mount->disk, err);
     if (!source)
         return error_set(err, 0, "source '%s' was not shared with the guest",
                          mount->source ? mount->source : "");

@@ -32,6 +32,10 @@
  *                      "hooks": {"<index in spec.hooks.createContainer>": path of the program below it},
  *                      "namespaces": {"<index in spec.linux.namespaces>": ID of the container that has it},
  *                      "bundle": its path on the host,
+ *                      "disks": [{"serial": TEXT, "major": N, "minor": N (of the host),
+ *                      "mounts": [index in spec.mounts...], "mode", "uid", "gid": N (of the host's file)}],
+ *                      "disks": [{"serial": TEXT, "major": N, "minor": N of the host, "mounts": [index in
+ *                      spec.mounts ...], "mode", "uid", "gid": N of the host's device file}],
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
  *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
  *                      "stdout"}, "notify": NAME}

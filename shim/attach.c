@@ -260,8 +260,9 @@ json_t *attach_describe(const char *container, const struct bundle *bundle, stru
         snprintf(name, sizeof(name), "hooks/%zu", i);
         failed = describe(hooks, i, container, name);
     }
-    json_t *params = json_pack("{s:o, s:o, s:o}", "root", json_sprintf("%s/" SHARED_ROOTFS, container),
-                               "mounts", mounts, "hooks", hooks);
+    json_t *params =
+        json_pack("{s:o, s:o, s:o, s:o}", "root", json_sprintf("%s/" SHARED_ROOTFS, container), "mounts",
+                  mounts, "hooks", hooks, "disks", host_disks_describe(&bundle->disks));
     if (!failed && params)
         return params;
     json_decref(params);

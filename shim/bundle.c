@@ -115,7 +115,7 @@ static int bundle_read_resources(struct bundle *bundle, struct error *err)
     if (json_get_object(linux_section, "linux", "resources", &bundle->resources, err) < 0 ||
         json_get_string(linux_section, "linux", "cgroupsPath", &bundle->cgroups_path, err) < 0)
         return -1;
-    return 0;
+    return host_disks_add_devices(&bundle->disks, linux_section, err);
 }
 
 /* Whether a mount takes a tree of the host: a bind by its type, as runc reads it, or by its options. */
@@ -139,6 +139,25 @@ static int bundle_mount_is_bind(const json_t *mount, const char *where, bool *bi
     return 0;
 }
 
+/* Whether a mount's source is a block device of the host: then it is taken here, for a bind of the device
+ * file as for a filesystem on it. 1 or 0, or -1 with err. */
+static int bundle_take_disk(struct bundle *bundle, size_t index, const json_t *mount, const char *where,
+                            const char *source, struct error *err)
+{
+    struct stat status;
+    cleanup_free const char **options = NULL;
+    if (stat(source, &status) < 0 || !S_ISBLK(status.st_mode))
+        return 0;
+    bool writable = true;
+    if (json_get_strings(mount, where, "options", &options, err) < 0)
+        return -1;
+    for (const char **option = options; option && *option; option++) {
+        if (strcmp(*option, "ro") == 0 || strcmp(*option, "rw") == 0)
+            writable = (*option)[1] == 'w';
+    }
+    return host_disks_add_mount(&bundle->disks, index, source, writable, err) < 0 ? -1 : 1;
+}
+
 static int bundle_read_mount(struct bundle *bundle, size_t index, const json_t *mount, struct error *err)
 {
     char where[32];
@@ -150,15 +169,25 @@ static int bundle_read_mount(struct bundle *bundle, size_t index, const json_t *
         return error_set(err, 0, "%s: expected an object", where);
     if (bundle_mount_is_bind(mount, where, &bind, &read, err) < 0)
         return -1;
+    int got = json_get_string(mount, where, "source", &source, err);
+    if (got < 0)
+        return -1;
     if (!bind)
-        return 0;
-    if (json_require(json_get_string(mount, where, "source", &source, err), where, "source", err) < 0)
+        return source && source[0] == '/' && bundle_take_disk(bundle, index, mount, where, source, err) < 0
+                   ? -1
+                   : 0;
+    if (json_require(got, where, "source", err) < 0)
         return -1;
     struct bundle_mount *entry = &bundle->mounts[bundle->mount_count];
     *entry = read;
     entry->source = bundle_resolve(bundle, source);
     if (!entry->source)
         return error_set(err, ENOMEM, "%s", where);
+    int taken = bundle_take_disk(bundle, index, mount, where, entry->source, err);
+    if (taken != 0) {
+        free(take_ptr(&entry->source));
+        return taken < 0 ? -1 : 0;
+    }
     bundle->mount_count++;
     struct stat status;
     if (stat(entry->source, &status) < 0)
@@ -204,6 +233,7 @@ void bundle_fini(struct bundle *bundle)
 {
     for (size_t i = 0; i < bundle->mount_count; i++)
         free(bundle->mounts[i].source);
+    host_disks_fini(&bundle->disks);
     free(take_ptr(&bundle->mounts));
     bundle->mount_count = 0;
     free(take_ptr(&bundle->rootfs));

@@ -6,6 +6,7 @@
 #define HUSK_SHIM_BUNDLE_H
 
 #include "common/error.h"
+#include "shim/host_disks.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -36,6 +37,7 @@ struct bundle {
     char *rootfs; /* absolute */
     struct bundle_mount *mounts;
     size_t mount_count;
+    struct host_disks disks; /* block devices of the host */
 };
 
 /* Reads a bundle's config.json, or with `config` that file. New reference, or NULL with err filled. */

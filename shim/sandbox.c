@@ -43,6 +43,8 @@ static void vmm_files_close(struct vmm_files *files)
     fd_close(&files->status);
     fd_close(&files->log);
     fd_close(&files->control);
+    for (size_t i = 0; files->disks && i < files->disks->count; i++)
+        close(files->disk_fds[i]);
 }
 
 /* What would make the VMM fail for a reason the user can mend is told here in one line. */
@@ -158,8 +160,16 @@ int sandbox_start(struct sandbox *sandbox, const struct store *store, const char
                   const struct config *config, const struct bundle *bundle, const struct vm_size *size,
                   const struct network *network, struct error *err)
 {
-    struct vmm_files files = {
-        .kernel = -1, .initramfs = -1, .vsock = -1, .console = -1, .status = -1, .log = -1, .control = -1};
+    struct host_disks disks = bundle->disks; /* its mounts stay the bundle's */
+    int disk_fds[HOST_DISKS_MAX];
+    struct vmm_files files = {.kernel = -1,
+                              .initramfs = -1,
+                              .vsock = -1,
+                              .console = -1,
+                              .status = -1,
+                              .log = -1,
+                              .control = -1,
+                              .disk_fds = disk_fds};
     files.nets = network_nics(network, &files.net_count);
     if (sandbox_init(sandbox, store, id, err) < 0)
         goto fail;
@@ -167,7 +177,9 @@ int sandbox_start(struct sandbox *sandbox, const struct store *store, const char
     sandbox->dir_fd = store_create_sandbox(store, id, err);
     if (sandbox->dir_fd < 0)
         goto fail;
-    if (sandbox_open_files(sandbox, config, &files, err) < 0 ||
+    if (host_disks_open(&disks, disk_fds, err) == 0)
+        files.disks = &disks;
+    if (!files.disks || sandbox_open_files(sandbox, config, &files, err) < 0 ||
         sandbox_run_vmm(sandbox, config, bundle, &files, err) < 0) {
         sandbox_stop(sandbox, 0);
         store_remove_sandbox(store, id, NULL);

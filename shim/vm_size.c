@@ -93,7 +93,8 @@ static int plan_memory(struct vm_size *size, const struct config *config,
     if (!ceiling)
         ceiling = smaller(larger(host->memory_mib, config->memory_mib), MEMORY_LIMIT_MIB);
     size->memory_mib = smaller(wanted, ceiling);
-    size->memory_max_mib = ceiling;
+    /* What is plugged later cannot come from the pool of huge pages. */
+    size->memory_max_mib = config->hugepages ? size->memory_mib : ceiling;
     size->memory_boot_mib = size->memory_mib;
     return 0;
 }

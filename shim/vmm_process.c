@@ -20,7 +20,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ARGUMENTS_MAX 72
+#define DISK_QUEUES_MAX 4u
+#define ARGUMENTS_MAX   72
 
 /* The VMM's command line, built before the clone. */
 struct vmm_arguments {
@@ -29,6 +30,7 @@ struct vmm_arguments {
     char numbers[16][24];
     size_t numbers_count;
     char nets[VMM_NETS_MAX][1024];
+    char disks[HOST_DISKS_MAX][80];
 };
 
 static void arguments_add(struct vmm_arguments *arguments, const char *word)
@@ -75,6 +77,17 @@ static void arguments_add_net(struct vmm_arguments *arguments, unsigned index, c
     arguments_add_text(arguments, "--net", text);
 }
 
+/* "fd:7,serial=8:16,ro": see vmm/blk_option.h. A queue for each vCPU there may be, up to 4. */
+static void arguments_add_disk(struct vmm_arguments *arguments, unsigned index, const struct vmm_files *files,
+                               uint64_t vcpus)
+{
+    const struct host_disk *disk = &files->disks->disk[index];
+    snprintf(arguments->disks[index], sizeof(arguments->disks[index]), "fd:%d,serial=%s,queues=%u%s",
+             files->disk_fds[index], disk->serial,
+             vcpus < DISK_QUEUES_MAX ? (unsigned)vcpus : DISK_QUEUES_MAX, disk->writable ? "" : ",ro");
+    arguments_add_text(arguments, "--blk", arguments->disks[index]);
+}
+
 static const char *const level_options[] = {"error", "warn", "info", "debug"};
 
 static void arguments_build(struct vmm_arguments *arguments, const struct config *config, const char *id,
@@ -95,6 +108,8 @@ static void arguments_build(struct vmm_arguments *arguments, const struct config
     arguments_add_fd(arguments, "--control", files->control);
     for (unsigned i = 0; i < files->net_count && i < VMM_NETS_MAX; i++)
         arguments_add_net(arguments, i, &files->nets[i]);
+    for (unsigned i = 0; files->disks && i < files->disks->count; i++)
+        arguments_add_disk(arguments, i, files, size->vcpus_max ? size->vcpus_max : size->vcpus);
     arguments_add_text(arguments, "--cmdline", config->kernel_params);
     arguments_add_text(arguments, "--cpu-mask", config->cpu_mask);
     arguments_add_text(arguments, "--fs-cache", config->fs_cache);
@@ -137,6 +152,11 @@ static int child_prepare(const struct vmm_files *files)
             if (err)
                 return err;
         }
+    }
+    for (unsigned i = 0; files->disks && i < files->disks->count; i++) {
+        int err = fd_set_cloexec(files->disk_fds[i], 0);
+        if (err)
+            return err;
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "shim/config.h"
+#include "shim/host_disks.h"
 #include "shim/process_id.h"
 #include "shim/vm_size.h"
 #include "shim/vmm_net.h"
@@ -21,6 +22,8 @@ struct vmm_files {
     int control;                /* listening socket: vmm_control_listen */
     const struct vmm_net *nets; /* network devices from the start; at most VMM_NETS_MAX */
     unsigned net_count;
+    const struct host_disks *disks;
+    const int *disk_fds; /* theirs */
 };
 
 /* A child that has been cloned but waits for vmm_process_go before it executes the VMM. */

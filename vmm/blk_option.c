@@ -26,7 +26,7 @@ int blk_option_set_serial(struct virtio_blk_options *options, const char *serial
         if (serial[i] <= ' ' || serial[i] > '~' || serial[i] == ',')
             return -EINVAL;
     }
-    strcpy(options->serial, serial);
+    memcpy(options->serial, serial, length + 1);
     return 0;
 }
 
@@ -66,9 +66,10 @@ static int parse_value(struct virtio_blk_options *options, const char *key, cons
 int blk_option_parse(const char *value, struct virtio_blk_options *options)
 {
     char text[VALUE_BYTES_MAX], *rest = text;
-    if (strlen(value) >= sizeof(text))
+    size_t length = strlen(value);
+    if (length >= sizeof(text))
         return -EINVAL;
-    strcpy(text, value);
+    memcpy(text, value, length + 1);
     virtio_blk_options_init(options);
     for (char *part; (part = strsep(&rest, ","));) {
         char *key = strsep(&part, "=");

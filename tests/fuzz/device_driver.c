@@ -33,6 +33,7 @@ static uint32_t take(struct input *input, size_t bytes)
 static unsigned queue_count(const struct device_driver *driver)
 {
     unsigned count = driver->device->queue_count;
+    assert(count > 0);
     return count < DEVICE_DRIVER_QUEUES ? count : DEVICE_DRIVER_QUEUES;
 }
 

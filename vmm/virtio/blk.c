@@ -210,7 +210,7 @@ static int capacity_read(const struct virtio_blk *blk, uint64_t *sectors)
 
 static int blk_init(struct virtio_blk *blk, struct loop *loop, struct error *err)
 {
-    uint64_t capacity;
+    uint64_t capacity = 0;
     int rc = capacity_read(blk, &capacity);
     if (rc < 0)
         return error_set(err, -rc, "disk: size");
