@@ -15,12 +15,15 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PROCESSES_MAX 4096 /* of one container, made by the host */
@@ -241,6 +244,24 @@ static int container_make_room(struct container *container, const char *name, st
     return 0;
 }
 
+/* The cgroup below the container's that a further process is to be born in; the container may have made it,
+ * so no link is followed and no way leads out. *fd stays -1 when none is named. 0 or -1. */
+static int container_open_cgroup(const struct container *container, const json_t *params, int *fd,
+                                 struct error *err)
+{
+    const char *path = NULL;
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    if (json_get_string(params, "", "cgroup", &path, err) < 0)
+        return -1;
+    if (!path)
+        return 0;
+    while (*path == '/')
+        path++;
+    *fd = (int)syscall(SYS_openat2, container->cgroup.fd, *path ? path : ".", &how, sizeof(how));
+    return *fd < 0 ? error_set(err, errno, "cgroup %s", path) : 0;
+}
+
 int container_add_process(struct container *container, const json_t *params, struct request *request,
                           struct error *err)
 {
@@ -264,6 +285,11 @@ int container_add_process(struct container *container, const json_t *params, str
     struct process_wish wish;
     struct process *process = NULL;
     bool owner = false;
+    cleanup_fd int cgroup_fd = -1;
+    if (container_open_cgroup(container, params, &cgroup_fd, err))
+        return -1;
+    if (cgroup_fd >= 0)
+        launch.cgroup_fd = cgroup_fd;
     if (spec_process_init(&own, object, "process", err) == 0 &&
         process_wish_parse(&wish, params, own.terminal, err) == 0 &&
         json_get_bool(params, "", "owner", &owner, err) >= 0) {

@@ -79,7 +79,8 @@
  *                     "oom", params {"container"}, when processes were killed for want of memory.
  *
  *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool,
- *                      "stdio", "start": bool, "owner": bool} -> {"pid": guest pid}
+ *                      "stdio", "start": bool, "owner": bool, "cgroup": path below the container's}
+ *                     -> {"pid": guest pid}
  *                     A further process (exec) of a container, to be started by container.start, or with
  *                     start at once: then it is answered when the program runs, or with why it can't.
  *                     With owner, the loss of this control connection kills the process.

@@ -7,6 +7,7 @@
 #include "shim/container.h"
 #include "shim/exec_process.h"
 #include "shim/monitor_exec.h"
+#include "shim/preserved_fds.h"
 #include "shim/terminal.h"
 
 #include <errno.h>
@@ -47,7 +48,7 @@ static const struct option_row option_rows[] = {
     {"apparmor", 0, "PROFILE", "its AppArmor profile", option_set_string, EXEC(apparmor)},
     {"process-label", 0, "LABEL", "its SELinux label", option_set_string, EXEC(process_label)},
     {"cgroup", 0, "PATH", "a cgroup below the container's to run it in", option_set_string, EXEC(cgroup)},
-    {"preserve-fds", 0, "N", "pass N more fds on (only 0 is supported)", option_set_number,
+    {"preserve-fds", 0, "N", "pass N more fds on (refused: it is in a VM)", option_set_number,
      EXEC(preserve_fds)},
     {"ignore-paused", 0, NULL, "also in a paused container, where it waits for the resume", option_set_flag,
      EXEC(ignore_paused)},
@@ -73,10 +74,8 @@ static int check_state(const struct exec_options *options, const struct containe
 
 static int check_options(const struct exec_options *options, bool terminal, struct error *err)
 {
-    if (options->preserve_fds)
-        return error_set(err, 0, "--preserve-fds %u is not supported", options->preserve_fds);
-    if (options->cgroup && *options->cgroup)
-        return error_set(err, 0, "--cgroup %s is not supported", options->cgroup);
+    if (preserved_fds_check(options->preserve_fds, err) < 0)
+        return -1;
     return terminal_check_options(terminal, options->detach, options->console_socket, err);
 }
 
@@ -150,6 +149,7 @@ static int exec_in(const struct context *context, const struct exec_options *opt
                              .container = state->id,
                              .sandbox = state->sandbox,
                              .cgroup = state->cgroup,
+                             .guest_cgroup = options->cgroup && *options->cgroup ? options->cgroup : NULL,
                              .spec = process,
                              .terminal = terminal,
                              .console_fd = -1,

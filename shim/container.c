@@ -10,6 +10,7 @@
 #include "shim/hooks.h"
 #include "shim/network.h"
 #include "shim/network_namespace.h"
+#include "shim/preserved_fds.h"
 #include "shim/sandbox.h"
 #include "shim/terminal.h"
 
@@ -29,8 +30,8 @@
 static int create_check_options(const struct create_options *options, const struct bundle *bundle,
                                 struct error *err)
 {
-    if (options->preserve_fds)
-        return error_set(err, 0, "--preserve-fds %u is not supported", options->preserve_fds);
+    if (preserved_fds_check(options->preserve_fds, err) < 0)
+        return -1;
     if (terminal_check_options(bundle->terminal, !options->foreground, options->console_socket, err) < 0)
         return -1;
     const char *netns_path;

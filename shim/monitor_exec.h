@@ -20,10 +20,11 @@
 /* What is to be run, and where; all borrowed. */
 struct exec_task {
     const struct store *store;
-    const char *container; /* ID */
-    const char *sandbox;   /* ID */
-    const json_t *cgroup;  /* the container's on the host, as its state has it; or NULL */
-    json_t *spec;          /* OCI process object */
+    const char *container;    /* ID */
+    const char *sandbox;      /* ID */
+    const json_t *cgroup;     /* the container's on the host, as its state has it; or NULL */
+    const char *guest_cgroup; /* below the container's, or NULL: the container's own */
+    json_t *spec;             /* OCI process object */
     bool terminal;
     int console_fd; /* the connected console socket, or -1 */
     int tty_fd;     /* a terminal in the foreground: the caller's, or -1 */

@@ -66,6 +66,11 @@ fails_with 'parsing root as int for uid failed' husk exec --user root e true
 fails_with "$work/none: No such file or directory" husk exec --process "$work/none" e
 fails_with 'executable file not found' husk exec --detach --pid-file "$work/pid" e no-such-program
 [ ! -e "$work/pid" ] || fail "a pid file for what never ran"
+fails_with 'preserve-fds 1 is not supported: fd 3 is a file of the host' husk exec --preserve-fds 1 e true 3< process.json
+fails_with 'LISTEN_FDS=1 is not supported' env LISTEN_FDS=1 husk --root "$state" exec e true
+fails_with 'cgroup none: No such file or directory' husk exec --cgroup none e true
+equal "the cgroup that is the container's" "$(husk exec --cgroup / e cat /proc/self/cgroup)" \
+  "$(husk exec e cat /proc/self/cgroup)"
 status=0
 husk exec e no-such-program 2> /dev/null || status=$?
 equal "the status when there is none of a process" $status 255
