@@ -13,7 +13,7 @@ while True:
 PY
 python3 listen.py "$work/manager" > told &
 listener=$!
-wait_for 10 grep -q ready told
+wait_for 60 grep -q ready told || fail "no listener"
 bundle_make "$bundle" '.process.args = ["sh", "-c", $script]' --arg script \
   'test -n "$NOTIFY_SOCKET" || exit 3; python3 -c "$0" STATUS=starting; python3 -c "$0" "MAINPID=1
 READY=1"; sleep 1000'
