@@ -141,12 +141,13 @@ static unsigned serve(struct served_queue *queue, struct worker *worker)
     }
     if (forgets && queue->open)
         virtqueue_notify(ring); /* of all at once */
+    /* While it counts as busy: a reset waits, and the next driver's queue is not called broken. */
+    if (got < 0)
+        virtio_device_broken(device, queue->index);
     queue->busy--;
     if (queue->busy == 0)
         pthread_cond_broadcast(&queue->quiet);
     pthread_mutex_unlock(&queue->lock);
-    if (got < 0)
-        virtio_device_broken(device, queue->index);
     return served;
 }
 

@@ -112,12 +112,13 @@ static void serve_queue(struct blk_queue *queue, struct blk_context *context)
         virtqueue_push(ring, &context->chain);
         virtqueue_notify(ring);
     }
+    /* While it counts as busy: a reset waits, and the next driver's queue is not called broken. */
+    if (got < 0)
+        virtio_device_broken(device, queue->index);
     queue->busy--;
     if (queue->busy == 0)
         pthread_cond_broadcast(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
-    if (got < 0)
-        virtio_device_broken(device, queue->index);
 }
 
 static void worker_loop(struct blk_worker *worker)
