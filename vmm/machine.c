@@ -249,8 +249,8 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
         memory_init(&machine->memory, &config->memory, err) < 0 ||
         start_loading(machine, config->boot, err) < 0 || kvm_create_vm(&machine->kvm, err) < 0 ||
         memory_register(&machine->memory, machine->kvm.vm_fd, err) < 0 ||
-        kvm_create_irqchip(&machine->kvm, err) < 0 || build_platform(machine, config, err) < 0 ||
-        build_vcpus(machine, config, err) < 0) {
+        machine_map_windows(machine, err) < 0 || kvm_create_irqchip(&machine->kvm, err) < 0 ||
+        build_platform(machine, config, err) < 0 || build_vcpus(machine, config, err) < 0) {
         machine_free(machine);
         return NULL;
     }

@@ -46,7 +46,8 @@ struct machine {
     struct kvm_cpuid2 *cpuid; /* of every vCPU, but for its APIC id */
     struct nursery *nursery;  /* the caller's: makes later vCPUs; NULL: none can come */
     struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
-    unsigned slots; /* that the guest knows of, placeholders included */
+    uint8_t *windows; /* what the guest reads in the slots' windows; NULL: reads are exits */
+    unsigned slots;   /* that the guest knows of, placeholders included */
 
     bool paused; /* devices too; a machine that has only been started is not. The loop's thread only */
     void (*pause_done)(void *arg); /* of the pause under way, or NULL. The loop's thread only */
@@ -76,6 +77,10 @@ uint64_t machine_now_us(void);
 int machine_make_vcpus(struct machine *machine, unsigned count, struct error *err);
 
 bool machine_has_ended(struct machine *machine);
+
+/* Maps the slots' pages into the guest: with the other memory slots, before the irqchip. 0, or -1 with err.
+ */
+int machine_map_windows(struct machine *machine, struct error *err);
 
 /* Frees the devices in all slots. No vCPU thread is left. */
 void machine_free_slots(struct machine *machine);

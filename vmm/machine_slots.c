@@ -5,6 +5,9 @@
  * §4.2.2), and Linux looks at it again whenever its platform device is bound to the driver. So devices come
  * and go in slots that the guest was told of at boot.
  *
+ * The registers that the guest reads are pages of memory (virtio/mmio_page.c), which KVM maps read-only: a
+ * read costs no exit, a write goes to an ioeventfd or comes here.
+ *
  * Trust boundary: vCPU threads access a window at any time, also while its device comes or goes. A vCPU
  * inside a device may be waiting for the loop's thread (virtio/mmio_state.c), so that thread never waits for
  * vCPUs: it takes the device out of the window, and whoever leaves it last has it freed.
@@ -21,6 +24,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+
+/* KVM's number for it, behind those of RAM (memory.h). */
+#define WINDOWS_MEMORY_SLOT 30u
 
 static uint64_t slot_base(const struct virtio_slot *slot)
 {
@@ -35,6 +42,13 @@ static void free_leaving(void *arg)
     struct virtio_mmio *leaving = slot->users == 0 ? take_ptr(&slot->leaving) : NULL;
     pthread_mutex_unlock(&slot->lock);
     virtio_mmio_free(leaving);
+}
+
+/* Where the guest reads the slot's registers; NULL when each read is an exit. */
+static void *slot_page(const struct virtio_slot *slot)
+{
+    uint8_t *windows = slot->machine->windows;
+    return windows ? windows + (size_t)(slot - slot->machine->slot) * LAYOUT_VIRTIO_STRIDE : NULL;
 }
 
 /* The device that the vCPU may now access, until slot_leave; NULL in a placeholder. */
@@ -61,12 +75,14 @@ static void read_slot(void *device, uint64_t offset, void *data, uint32_t length
 {
     struct virtio_slot *slot = device;
     struct virtio_mmio *mmio = slot_enter(slot);
-    if (!mmio) {
-        virtio_mmio_read_placeholder(offset, data, length);
-        return;
+    if (mmio) {
+        virtio_mmio_read(mmio, offset, data, length);
+        slot_leave(slot);
+    } else {
+        _Alignas(8) uint8_t page[VIRTIO_MMIO_SIZE];
+        virtio_mmio_show_placeholder(page);
+        memcpy(data, page + offset, length); /* within the window: bus.h */
     }
-    virtio_mmio_read(mmio, offset, data, length);
-    slot_leave(slot);
 }
 
 static void write_slot(void *device, uint64_t offset, const void *data, uint32_t length)
@@ -152,6 +168,8 @@ static struct virtio_slot *slot_add(struct machine *machine, struct error *err)
         return NULL;
     }
     pthread_mutex_init(&slot->lock, NULL);
+    if (machine->windows)
+        virtio_mmio_show_placeholder(slot_page(slot));
     machine->slots++;
     ioapic_set_pins(machine->ioapic, LAYOUT_PIN_VIRTIO + machine->slots);
     return slot;
@@ -172,6 +190,8 @@ static int slot_populate(struct virtio_slot *slot, struct virtio_device *device,
     pthread_mutex_lock(&slot->lock);
     slot->mmio = mmio;
     pthread_mutex_unlock(&slot->lock);
+    if (slot->machine->windows)
+        virtio_mmio_show(mmio, slot_page(slot));
     return 0;
 }
 
@@ -234,7 +254,32 @@ int machine_detach(struct machine *machine, unsigned index, bool force, struct e
     pthread_mutex_lock(&slot->lock);
     slot->leaving = take_ptr(&slot->mmio);
     pthread_mutex_unlock(&slot->lock);
+    if (slot->machine->windows) {
+        virtio_mmio_show(slot->leaving, NULL);
+        virtio_mmio_show_placeholder(slot_page(slot));
+    }
     free_leaving(slot);
+    return 0;
+}
+
+int machine_map_windows(struct machine *machine, struct error *err)
+{
+    if (ioctl(machine->kvm.fd, KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) <= 0)
+        return 0; /* then each read is an exit */
+    size_t bytes = (size_t)LAYOUT_VIRTIO_SLOTS * LAYOUT_VIRTIO_STRIDE;
+    void *windows = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (windows == MAP_FAILED)
+        return error_set(err, errno, "machine: pages for virtio windows");
+    struct kvm_userspace_memory_region region = {.slot = WINDOWS_MEMORY_SLOT,
+                                                 .flags = KVM_MEM_READONLY,
+                                                 .guest_phys_addr = LAYOUT_VIRTIO,
+                                                 .memory_size = bytes,
+                                                 .userspace_addr = (uintptr_t)windows};
+    if (ioctl(machine->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0) {
+        munmap(windows, bytes);
+        return error_set(err, errno, "KVM: map virtio windows");
+    }
+    machine->windows = windows;
     return 0;
 }
 
@@ -275,4 +320,6 @@ void machine_free_slots(struct machine *machine)
         fd_close(&slot->irq_fd);
         pthread_mutex_destroy(&slot->lock);
     }
+    if (machine->windows)
+        munmap(machine->windows, (size_t)LAYOUT_VIRTIO_SLOTS * LAYOUT_VIRTIO_STRIDE);
 }

@@ -123,7 +123,7 @@ static void host_sends(struct net_fixture *f, struct input *input)
 {
     static uint8_t packet[NET_PACKET_BYTES_MAX];
     unsigned pair = take(input, 1) % NET_TEST_PAIRS;
-    size_t bytes = take(input, 2) + take(input, 1);
+    size_t bytes = 1 + take(input, 2) + take(input, 1); /* no tap gives an empty packet */
     take_bytes(input, packet, NET_HEADER_BYTES);
     if (bytes > sizeof(packet))
         bytes = sizeof(packet);

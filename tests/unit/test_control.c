@@ -326,6 +326,9 @@ static void net_options_are_parsed(void **state)
 
 static void nonsense_in_net_options_is_refused(void **state)
 {
+    static const char thirty_three[] =
+        "id=1,mac=02:00:00:00:00:01,taps=1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:"
+        "17:18:19:20:21:22:23:24:25:26:27:28:29:30:31:32:33";
     static const char *const values[] = {
         "",
         "id=1",
@@ -345,8 +348,7 @@ static void nonsense_in_net_options_is_refused(void **state)
         "id=1,taps=3,mac=02:00:00:00:00:01,mtu=65536",
         "id=1,taps=3,mac=02:00:00:00:00:01,colour=red",
         "id=x,taps=3,mac=02:00:00:00:00:01",
-        "id=1,taps=1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17:18:19:20:21:22:23:24:25:26:27:28:29:30:31:32:33,"
-        "mac=02:00:00:00:00:01",
+        thirty_three,
     };
     struct virtio_net_options options;
     (void)state;

@@ -198,6 +198,7 @@ static void configuration_space(void **state)
     struct fixture *f = *state;
     for (unsigned i = 0; i < sizeof(f->recorder->config); i++)
         f->recorder->config[i] = (uint8_t)(i + 1);
+    f->recorder->device.transport->config_refresh(f->recorder->device.transport);
     uint64_t value = 0;
     virtio_mmio_read(f->mmio, VIRTIO_MMIO_CONFIG + 3, &value, 1);
     assert_int_equal(value, 4);

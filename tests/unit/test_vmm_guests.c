@@ -5,14 +5,17 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -247,6 +250,33 @@ static void the_serial_port_prints_to_the_console(void **state)
     assert_string_equal(result.console, "hi\n");
 }
 
+static void reading_device_registers_costs_no_exit(void **state)
+{
+    /* Reads the first window's MagicValue 100 times, sets its Status to 1 and reads that: 1 exit, the write.
+     */
+    static const uint8_t code[] = {
+        MAP_DEVICES, 0xbb,    0x00,         0x00, 0x00, 0xd0,       /* mov $0xd0000000, %ebx */
+        0xb9,        0x64,    0x00,         0x00, 0x00,             /* mov $100, %ecx */
+        0x81,        0x3b,    'v',          'i',  'r',  't',        /* again: cmpl $"virt", (%rbx) */
+        0x75,        0x17,                                          /* jne wrong */
+        0xff,        0xc9,    0x75,         0xf4,                   /* dec %ecx; jnz again */
+        0xc7,        0x43,    0x70,         0x01, 0x00, 0x00, 0x00, /* movl $1, 0x70(%rbx) */
+        0x83,        0x7b,    0x70,         0x01,                   /* cmpl $1, 0x70(%rbx) */
+        0x75,        0x06,                                          /* jne wrong */
+        RESET,       FOREVER, TRIPLE_FAULT,                         /* wrong: */
+    };
+    struct result result;
+    (void)state;
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    bool readonly = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) > 0;
+    close(kvm);
+    RUN(code, &result);
+    expect(&result, 3, "reset");
+    const char *exits = strstr(result.status, "\"mmio\":");
+    assert_non_null(exits);
+    assert_int_equal(atoi(exits + strlen("\"mmio\":")), readonly ? 1 : 102);
+}
+
 static void garbage_in_every_device_register_harms_nobody(void **state)
 {
     /* Every 4 bytes of the virtio windows (and what lies between), then of the IOAPIC's page: written with a
@@ -305,6 +335,7 @@ int main(void)
         cmocka_unit_test(code_that_kvm_cannot_run_is_an_internal_error),
         cmocka_unit_test(unassigned_addresses_read_as_ones),
         cmocka_unit_test(the_serial_port_prints_to_the_console),
+        cmocka_unit_test(reading_device_registers_costs_no_exit),
         cmocka_unit_test(garbage_in_every_device_register_harms_nobody),
         cmocka_unit_test(a_signal_ends_a_guest_that_never_would),
     };

@@ -80,6 +80,9 @@ struct virtio_device {
 struct virtio_transport {
     /* A new generation of the configuration space, and a configuration interrupt. */
     void (*config_changed)(struct virtio_transport *transport);
+    /* The same without an interrupt: for what the driver has caused itself. One of the two is called whenever
+     * config_read would give something new, but for what a config_write changed. */
+    void (*config_refresh)(struct virtio_transport *transport);
     /* DEVICE_NEEDS_RESET (§2.1.2) and a configuration interrupt. */
     void (*broken)(struct virtio_transport *transport);
     /* Has ops->kick called for the queue once more, after whatever else the loop has to do: for a device that

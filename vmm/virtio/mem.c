@@ -111,6 +111,7 @@ static void set_range(struct virtio_mem *mem, struct blocks range, bool plugged)
         block_set(mem, range.first + i, plugged);
     uint64_t bytes = range.count * VIRTIO_MEM_BLOCK_BYTES;
     atomic_store(&mem->plugged, atomic_load(&mem->plugged) + (plugged ? bytes : -bytes));
+    mem->device.transport->config_refresh(mem->device.transport);
 }
 
 static int discard(struct virtio_mem *mem, struct blocks range)
@@ -155,6 +156,7 @@ static uint16_t unplug_all(struct virtio_mem *mem)
         return VIRTIO_MEM_RESP_BUSY;
     memset(mem->bitmap, 0, (mem->blocks + 7) / 8);
     atomic_store(&mem->plugged, 0);
+    mem->device.transport->config_refresh(mem->device.transport);
     return VIRTIO_MEM_RESP_ACK;
 }
 

@@ -19,10 +19,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#define MMIO_MAGIC   0x74726976 /* "virt" */
-#define MMIO_VERSION 2
-#define MMIO_VENDOR  0x4b535548 /* "HUSK" */
-
 #define STATUS_DRIVER_BITS                                                                                   \
     (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |                    \
      VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
@@ -43,7 +39,7 @@ static void signal_eventfd(int fd)
 
 void mmio_interrupt(struct virtio_mmio *mmio, unsigned bits)
 {
-    atomic_fetch_or(&mmio->interrupt_status, bits);
+    mmio_page_add_interrupt(mmio, bits);
     atomic_fetch_add_explicit(&mmio->interrupts, 1, memory_order_relaxed);
     signal_eventfd(mmio->irq_fd);
 }
@@ -58,18 +54,24 @@ static void mmio_call(void *arg)
     mmio_interrupt(arg, VIRTIO_MMIO_INT_VRING);
 }
 
+static void mmio_config_refresh(struct virtio_transport *transport)
+{
+    mmio_page_update_config((struct virtio_mmio *)transport);
+}
+
 static void mmio_config_changed(struct virtio_transport *transport)
 {
-    struct virtio_mmio *mmio = (struct virtio_mmio *)transport;
-    atomic_fetch_add(&mmio->config_generation, 1);
-    mmio_interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
+    mmio_config_refresh(transport);
+    mmio_interrupt((struct virtio_mmio *)transport, VIRTIO_MMIO_INT_CONFIG);
 }
 
 static void mmio_broken(struct virtio_transport *transport)
 {
     struct virtio_mmio *mmio = (struct virtio_mmio *)transport;
-    if (!atomic_exchange(&mmio->needs_reset, true))
-        mmio_interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
+    if (atomic_exchange(&mmio->needs_reset, true))
+        return;
+    mmio_page_add_status(mmio, VIRTIO_CONFIG_S_NEEDS_RESET);
+    mmio_interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
 }
 
 static void mmio_calls_direct(struct virtio_transport *transport, bool direct)
@@ -90,46 +92,6 @@ static void mmio_kick_again(struct virtio_transport *transport, unsigned queue)
 static bool status_has(const struct virtio_mmio *mmio, unsigned bits)
 {
     return (mmio->status & bits) == bits;
-}
-
-static uint32_t queue_register_read(const struct virtio_mmio *mmio, uint64_t offset)
-{
-    if (mmio->queue_sel >= mmio->device->queue_count)
-        return 0; /* NumMax 0: no such queue */
-    const struct mmio_queue *queue = &mmio->queue[mmio->queue_sel];
-    return offset == VIRTIO_MMIO_QUEUE_NUM_MAX ? mmio->device->queue_size_max : queue->ready;
-}
-
-static uint32_t register_read(const struct virtio_mmio *mmio, uint64_t offset)
-{
-    switch (offset) {
-    case VIRTIO_MMIO_MAGIC_VALUE:
-        return MMIO_MAGIC;
-    case VIRTIO_MMIO_VERSION:
-        return MMIO_VERSION;
-    case VIRTIO_MMIO_DEVICE_ID:
-        return mmio->device->ops->id;
-    case VIRTIO_MMIO_VENDOR_ID:
-        return MMIO_VENDOR;
-    case VIRTIO_MMIO_DEVICE_FEATURES:
-        if (mmio->device_features_sel > 1)
-            return 0;
-        return (uint32_t)(mmio_features(mmio) >> (32 * mmio->device_features_sel));
-    case VIRTIO_MMIO_QUEUE_NUM_MAX:
-    case VIRTIO_MMIO_QUEUE_READY:
-        return queue_register_read(mmio, offset);
-    case VIRTIO_MMIO_STATUS:
-        return mmio->status | (atomic_load(&mmio->needs_reset) ? VIRTIO_CONFIG_S_NEEDS_RESET : 0U);
-    case VIRTIO_MMIO_SHM_LEN_LOW: /* all ones: there is no such region (§4.2.2) */
-    case VIRTIO_MMIO_SHM_LEN_HIGH:
-    case VIRTIO_MMIO_SHM_BASE_LOW:
-    case VIRTIO_MMIO_SHM_BASE_HIGH:
-        return UINT32_MAX;
-    case VIRTIO_MMIO_CONFIG_GENERATION:
-        return atomic_load(&mmio->config_generation);
-    default:
-        return 0; /* write-only or reserved */
-    }
 }
 
 static void set_low(uint64_t *field, uint32_t value)
@@ -261,38 +223,12 @@ static bool config_access(const struct virtio_mmio *mmio, uint64_t offset, uint3
 
 void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uint32_t length)
 {
-    memset(data, 0, length);
-    if (offset >= VIRTIO_MMIO_CONFIG) {
-        offset -= VIRTIO_MMIO_CONFIG;
-        if (config_access(mmio, offset, length))
-            mmio->device->ops->config_read(mmio->device, (uint32_t)offset, data, length);
-        return;
-    }
-    if (length != sizeof(uint32_t) || offset % sizeof(uint32_t))
-        return;
-    uint32_t value;
-    if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) { /* read for each interrupt: needs no lock */
-        value = atomic_load(&mmio->interrupt_status) |
-                (atomic_load(&mmio->calls_direct) ? (unsigned)VIRTIO_MMIO_INT_VRING : 0U);
-    } else {
-        pthread_mutex_lock(&mmio->lock);
-        value = register_read(mmio, offset);
-        pthread_mutex_unlock(&mmio->lock);
-    }
-    value = htole32(value);
-    memcpy(data, &value, sizeof(value));
-}
-
-void virtio_mmio_read_placeholder(uint64_t offset, void *data, uint32_t length)
-{
-    uint32_t value = offset == VIRTIO_MMIO_MAGIC_VALUE ? MMIO_MAGIC
-                     : offset == VIRTIO_MMIO_VERSION   ? MMIO_VERSION
-                                                       : 0;
-    memset(data, 0, length);
-    if (length != sizeof(value))
-        return;
-    value = htole32(value);
-    memcpy(data, &value, sizeof(value));
+    bool readable = offset >= VIRTIO_MMIO_CONFIG ? config_access(mmio, offset - VIRTIO_MMIO_CONFIG, length)
+                                                 : length == sizeof(uint32_t) && offset % length == 0;
+    if (readable)
+        mmio_page_read(mmio, offset, data, length);
+    else
+        memset(data, 0, length);
 }
 
 static void config_write(struct virtio_mmio *mmio, uint64_t offset, const void *data, uint32_t length)
@@ -302,6 +238,7 @@ static void config_write(struct virtio_mmio *mmio, uint64_t offset, const void *
     pthread_mutex_lock(&mmio->lock);
     if (status_has(mmio, VIRTIO_CONFIG_S_DRIVER))
         mmio->device->ops->config_write(mmio->device, (uint32_t)offset, data, length);
+    mmio_page_update(mmio);
     pthread_mutex_unlock(&mmio->lock);
 }
 
@@ -316,12 +253,13 @@ void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *da
     uint32_t value;
     memcpy(&value, data, sizeof(value));
     value = le32toh(value);
-    if (offset == VIRTIO_MMIO_INTERRUPT_ACK) { /* as often as InterruptStatus is read */
-        atomic_fetch_and(&mmio->interrupt_status, ~value);
+    if (offset == VIRTIO_MMIO_INTERRUPT_ACK) { /* for each interrupt: needs no lock but the page's */
+        mmio_page_acknowledge(mmio, value);
         return;
     }
     pthread_mutex_lock(&mmio->lock);
     register_write(mmio, offset, value);
+    mmio_page_update(mmio);
     pthread_mutex_unlock(&mmio->lock);
 }
 
@@ -359,12 +297,14 @@ struct virtio_mmio *virtio_mmio_new(struct virtio_device *device, const struct g
         return NULL;
     }
     mmio->transport = (struct virtio_transport){.config_changed = mmio_config_changed,
+                                                .config_refresh = mmio_config_refresh,
                                                 .broken = mmio_broken,
                                                 .kick_again = mmio_kick_again,
                                                 .calls_direct = mmio_calls_direct};
     mmio->device = device;
     mmio->irq_fd = irq_fd;
     pthread_mutex_init(&mmio->lock, NULL);
+    mmio_page_init(mmio);
     device->transport = &mmio->transport;
     device->call_fd = irq_fd;
     atomic_flag_clear(&device->broken_busy);
@@ -403,5 +343,6 @@ void virtio_mmio_free(struct virtio_mmio *mmio)
     }
     device->ops->free(device);
     pthread_mutex_destroy(&mmio->lock);
+    pthread_mutex_destroy(&mmio->page_lock);
     free(mmio);
 }

@@ -29,8 +29,12 @@ void virtio_mmio_free(struct virtio_mmio *mmio);
 void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uint32_t length);
 void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *data, uint32_t length);
 
-/* What a window without a device reads: a transport whose DeviceID is 0 (§4.2.2), nothing else. */
-void virtio_mmio_read_placeholder(uint64_t offset, void *data, uint32_t length);
+/* Keeps the first VIRTIO_MMIO_SIZE bytes of `page` (8-byte aligned, the caller's) as the driver is to read
+ * them, so that its reads need not come here; NULL: no longer. What lies beside the registers reads as the
+ * page has it, zeros. Any thread. */
+void virtio_mmio_show(struct virtio_mmio *mmio, void *page);
+/* The page of a window without a device: DeviceID 0 (§4.2.2). */
+void virtio_mmio_show_placeholder(void *page);
 
 /* The device; the transport's. Any thread. */
 struct virtio_device *virtio_mmio_device(const struct virtio_mmio *mmio);

@@ -31,12 +31,17 @@ struct virtio_mmio {
     uint64_t driver_features;
     struct mmio_queue queue[VIRTIO_DEVICE_QUEUES_MAX];
 
-    /* Any thread. */
+    /* Any thread; what is in the page too changes under its lock. */
     atomic_uint interrupt_status;
     atomic_uint config_generation;
     atomic_bool needs_reset;
     atomic_bool calls_direct; /* others raise the line through irq_fd: see virtio_transport.calls_direct */
     atomic_ullong interrupts; /* raised here, for statistics */
+
+    /* What the driver reads: mmio_page.c. */
+    pthread_mutex_t page_lock; /* guards both; a leaf */
+    uint8_t *page;             /* own_page, or one of the machine's that the guest sees */
+    _Alignas(8) uint8_t own_page[VIRTIO_MMIO_SIZE];
 
     /* The device's thread. */
     bool active; /* ops->activate succeeded since the last reset */
@@ -45,6 +50,17 @@ struct virtio_mmio {
 
 /* What is offered to the driver: the device's features, ring features and VERSION_1. */
 uint64_t mmio_features(const struct virtio_mmio *mmio);
+
+/* mmio_page.c. Registers as the driver's writes have made them: the caller holds the lock. */
+void mmio_page_init(struct virtio_mmio *mmio);
+void mmio_page_update(struct virtio_mmio *mmio);
+/* The others: any thread. A new generation of the configuration space; bits more in or fewer in
+ * InterruptStatus, more in Status; `length` bytes as the driver reads them. */
+void mmio_page_update_config(struct virtio_mmio *mmio);
+void mmio_page_add_interrupt(struct virtio_mmio *mmio, unsigned bits);
+void mmio_page_acknowledge(struct virtio_mmio *mmio, unsigned bits);
+void mmio_page_add_status(struct virtio_mmio *mmio, unsigned bits);
+void mmio_page_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uint32_t length);
 
 /* Sets bits of InterruptStatus and raises the line. Any thread. */
 void mmio_interrupt(struct virtio_mmio *mmio, unsigned bits);

@@ -370,6 +370,7 @@ int virtio_mmio_restore(struct virtio_mmio *mmio, struct snapshot_reader *reader
     int err = cross(&crossing, restore_there);
     if (err && err != -EBUSY)
         mmio_reset(mmio); /* half of a state is none */
+    mmio_page_update(mmio);
     pthread_mutex_unlock(&mmio->lock);
     return err;
 }

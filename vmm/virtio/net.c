@@ -172,6 +172,7 @@ static void settle(struct virtio_net *net)
     net_serve(net);
     atomic_store(&net->mac, net->mac_initial);
     atomic_fetch_and(&net->status, (unsigned short)~VIRTIO_NET_S_ANNOUNCE);
+    net->device.transport->config_refresh(net->device.transport);
 }
 
 static int net_activate(struct virtio_device *device, uint64_t features)
@@ -393,7 +394,7 @@ void virtio_net_set_link(struct virtio_device *device, bool up)
     struct virtio_net *net = net_of(device);
     unsigned short before = up ? atomic_fetch_or(&net->status, VIRTIO_NET_S_LINK_UP)
                                : atomic_fetch_and(&net->status, (unsigned short)~VIRTIO_NET_S_LINK_UP);
-    if (up != (bool)(before & VIRTIO_NET_S_LINK_UP) && net->active)
+    if (up != (bool)(before & VIRTIO_NET_S_LINK_UP))
         device->transport->config_changed(device->transport);
 }
 

@@ -72,6 +72,7 @@ static bool set_addresses(struct virtio_net *net, uint8_t command, struct virtio
         if (!net_has(net->features, VIRTIO_NET_F_CTRL_MAC_ADDR) || !get_data(chain, &mac, ETH_ALEN))
             return false;
         atomic_store(&net->mac, mac);
+        net->device.transport->config_refresh(net->device.transport);
         return net_apply_filter(net) == 0;
     }
     if (command != VIRTIO_NET_CTRL_MAC_TABLE_SET || !net_has(net->features, VIRTIO_NET_F_CTRL_RX) ||
@@ -88,6 +89,7 @@ static bool acknowledge_announce(struct virtio_net *net, uint8_t command, struct
     if (command != VIRTIO_NET_CTRL_ANNOUNCE_ACK || chain->out_left > 0)
         return false;
     atomic_fetch_and(&net->status, (unsigned short)~VIRTIO_NET_S_ANNOUNCE);
+    net->device.transport->config_refresh(net->device.transport);
     return true;
 }
 
