@@ -126,9 +126,10 @@ static int take_device(const json_t *result, char device[VMM_DEVICE_NAME_BYTES],
     const char *name;
     if (json_require(json_get_string(result, "result", "device", &name, err), "result", "device", err) < 0)
         return -1;
-    if (strlen(name) >= VMM_DEVICE_NAME_BYTES || strchr(name, '/'))
+    size_t length = strlen(name);
+    if (length >= VMM_DEVICE_NAME_BYTES || strchr(name, '/'))
         return error_set(err, EPROTO, "VMM control: device");
-    strcpy(device, name);
+    memcpy(device, name, length + 1);
     return 0;
 }
 

@@ -97,39 +97,39 @@ void control_fail(struct control_request *request, const struct error *err)
     pending_reply((struct pending *)request, answer);
 }
 
-/* The method's handler and its parameters. 0 or -1. */
-static int request_resolve(const struct control *control, struct pending *pending, control_fn *fn,
-                           struct error *err)
+/* The method's handler, with its parameters in the request. NULL with err. */
+static control_fn request_resolve(const struct control *control, struct pending *pending, struct error *err)
 {
     const char *method;
     json_t *params = NULL;
     if (json_require(json_get_string(pending->message, "", "method", &method, err), "", "method", err) < 0 ||
         json_get_object(pending->message, "", "params", &params, err) < 0)
-        return -1;
+        return NULL;
     if (!params) {
         params = json_object();
-        if (!params || json_object_set_new(pending->message, "params", params) < 0)
-            return error_set(err, ENOMEM, "control");
+        if (!params || json_object_set_new(pending->message, "params", params) < 0) {
+            error_set(err, ENOMEM, "control");
+            return NULL;
+        }
     }
     pending->request.params = params;
     for (size_t i = 0; i < control->count; i++) {
-        if (strcmp(control->methods[i].name, method) == 0) {
-            *fn = control->methods[i].fn;
-            return 0;
-        }
+        if (strcmp(control->methods[i].name, method) == 0)
+            return control->methods[i].fn;
     }
-    return error_set(err, ENOSYS, "control: method '%.64s'", method);
+    error_set(err, ENOSYS, "control: method '%.64s'", method);
+    return NULL;
 }
 
 static void request_serve(struct pending *pending, const char *text, size_t length)
 {
     struct control *control = pending->connection->control;
     struct error err;
-    control_fn fn = NULL;
     json_t *result = NULL;
     int rc = -1;
     pending->message = json_parse_object(text, length, &err);
-    if (pending->message && request_resolve(control, pending, &fn, &err) == 0)
+    control_fn fn = pending->message ? request_resolve(control, pending, &err) : NULL;
+    if (fn)
         rc = fn(control->arg, &pending->request, &result, &err);
     if (rc == 0)
         control_answer(&pending->request, result);

@@ -85,9 +85,10 @@ int net_option_parse(const char *value, struct virtio_net_options *options)
     static const uint8_t none[ETH_ALEN];
     char text[VALUE_BYTES_MAX], *rest = text;
     struct parsed parsed = {.options = options};
-    if (strlen(value) >= sizeof(text))
+    size_t length = strlen(value);
+    if (length >= sizeof(text))
         return -EINVAL;
-    strcpy(text, value);
+    memcpy(text, value, length + 1);
     virtio_net_options_init(options);
     for (char *part; (part = strsep(&rest, ","));) {
         char *key = strsep(&part, "=");

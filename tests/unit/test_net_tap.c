@@ -135,12 +135,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void make_frame(uint8_t *frame, size_t bytes, const char *destination)
+static void make_frame(uint8_t *frame, size_t bytes, const void *destination)
 {
+    static const uint8_t source[ETH_ALEN] = {2, 0, 0, 0, 0, 1};
     for (size_t i = 0; i < bytes; i++)
         frame[i] = (uint8_t)(i * 3);
     memcpy(frame, destination, ETH_ALEN);
-    memcpy(frame + ETH_ALEN, "\x02\0\0\0\0\1", ETH_ALEN);
+    memcpy(frame + ETH_ALEN, source, ETH_ALEN);
     frame[12] = ETH_P_TEST >> 8;
     frame[13] = ETH_P_TEST & 0xff;
 }
