@@ -194,7 +194,8 @@ static int add_nets(struct vmm *vmm, struct error *err)
     const struct options *options = &vmm->options;
     if (vmm->files.nets == 0 && options->slots == 0)
         return 0;
-    vmm->net_threads = io_threads_new(options->cpus < NET_THREADS_MAX ? options->cpus : NET_THREADS_MAX);
+    unsigned cpus = options->cpus_max > options->cpus ? options->cpus_max : options->cpus;
+    vmm->net_threads = io_threads_new(cpus < NET_THREADS_MAX ? cpus : NET_THREADS_MAX);
     if (!vmm->net_threads)
         return error_set(err, errno, "virtio net: event loops");
     struct virtio_net_host host = {.loop = vmm->loop, .memory = machine_memory(vmm->machine)};

@@ -78,8 +78,9 @@ static void mmio_calls_direct(struct virtio_transport *transport, bool direct)
 {
     struct virtio_mmio *mmio = (struct virtio_mmio *)transport;
     atomic_store(&mmio->calls_direct, direct);
-    /* What was raised the other way until now and not seen is raised once more. */
-    mmio_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+    /* An interrupt from before a pause may be lost: one too many is harmless. */
+    if (direct)
+        mmio_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
 }
 
 static void mmio_kick_again(struct virtio_transport *transport, unsigned queue)

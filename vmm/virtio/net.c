@@ -150,6 +150,8 @@ static int serve_all(struct virtio_net *net)
 {
     if (!net->active || net->paused)
         return 0;
+    if (net->pair[0]->vhost_fd >= 0)
+        net->device.transport->calls_direct(net->device.transport, true);
     int err = net_serve(net);
     return err ? err : watch_control(net);
 }
@@ -185,8 +187,6 @@ static int net_activate(struct virtio_device *device, uint64_t features)
     net->control_queue = !net_has(features, VIRTIO_NET_F_CTRL_VQ) ? 0
                          : net_has(features, VIRTIO_NET_F_MQ)     ? 2 * net->pairs
                                                                   : 2;
-    if (net->pair[0]->vhost_fd >= 0)
-        device->transport->calls_direct(device->transport, true);
     int err = net_apply_offloads(net);
     if (!err)
         err = serve_all(net);
