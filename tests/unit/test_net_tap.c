@@ -297,6 +297,14 @@ static void what_is_no_tap_is_refused(void **state)
     loop_free(loop);
 }
 
+/* The kernel's own packets (multicast listeners, router solicitations) would come between. */
+static void disable_ipv6(void)
+{
+    cleanup_fd int fd = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "1", 1) != 1)
+        fprintf(stderr, "IPv6 is not there or stays on: %s\n", strerror(errno));
+}
+
 #define tap_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define vhost_test(name)                                                                                     \
     {                                                                                                        \
@@ -325,6 +333,7 @@ int main(void)
         fprintf(stderr, "skipped: needs root, /dev/net/tun and a network namespace\n");
         return SKIPPED;
     }
+    disable_ipv6();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (access("/dev/vhost-net", R_OK | W_OK) < 0)
         fprintf(stderr, "without vhost-net: no /dev/vhost-net\n");
