@@ -21,11 +21,11 @@
 #include <time.h>
 
 /* hvc0 is the console, the polled serial port until it is there: a kernel that dies early is heard (after
- * quiet, or all that was said before would be printed at once); reboot=k resets through port 0x64; the rest
+ * quiet, or all that was said before would be printed at once); reboot=k,f resets through port 0x64; the rest
  * keeps the kernel from probing, calibrating and patching what it is told anyway (kernel-config/README.md has
  * each option's reason). */
 #define CMDLINE_DEFAULT                                                                                      \
-    "console=hvc0 quiet earlycon=uart8250,io,0x3f8 reboot=k panic=-1 tsc=reliable no_timer_check "           \
+    "console=hvc0 quiet earlycon=uart8250,io,0x3f8 reboot=k,f panic=-1 tsc=reliable no_timer_check "         \
     "noreplace-smp rcupdate.rcu_expedited=1 swiotlb=noforce cgroup_no_v1=all 8250.nr_uarts=0 "               \
     "dummy.numdummies=0"
 

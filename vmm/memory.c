@@ -14,9 +14,11 @@
 
 #define HUGE_PAGE (2ull << 20)
 #define MIB       (1ull << 20)
-/* Linux touches a few scattered pages below 8 MiB and almost everything it uses above: huge pages there would
- * cost 2.5 MiB of the host's memory and save 380 of 8,600 faults of a boot. */
-#define SPARSE_BYTES (8 * MIB)
+/* Of the 2 MiB blocks below 8 MiB Linux touches 335 pages in the first at boot and some 40 in the others, and
+ * almost everything above. A huge page for the first costs 0.7 MiB of the host's memory and saves as many
+ * faults; for the others it would cost 2 MiB and more each. */
+#define SPARSE_BEGIN HUGE_PAGE
+#define SPARSE_END   (8 * MIB)
 
 /* A private anonymous mapping aligned to 2 MiB: reserves a little more and gives both ends back. */
 static uint8_t *map_aligned(uint64_t bytes)
@@ -65,7 +67,9 @@ static int memory_map(struct memory *memory, const struct memory_options *option
         return error_set(err, errno, "memory: reserve %llu MiB", mib);
     int rc = advise(memory->base, options->bytes, MADV_NOHUGEPAGE);
     if (rc == 0 && options->transparent_huge)
-        rc = advise(memory->base + SPARSE_BYTES, options->bytes - SPARSE_BYTES, MADV_HUGEPAGE);
+        rc = advise(memory->base, SPARSE_BEGIN, MADV_HUGEPAGE);
+    if (rc == 0 && options->transparent_huge)
+        rc = advise(memory->base + SPARSE_END, options->bytes - SPARSE_END, MADV_HUGEPAGE);
     return rc < 0 ? error_set(err, -rc, "memory: madvise") : 0;
 }
 
