@@ -184,6 +184,24 @@ static bool unified_is_host(const char *key)
     return (strncmp(key, "cpuset.", 7) == 0 || strncmp(key, "io.", 3) == 0) && !strchr(key, '/');
 }
 
+const char *cgroup_limits_host_only(const struct host_resources *limits)
+{
+    const char *key;
+    json_t *value;
+    if (limits->cpus)
+        return "cpu.cpus";
+    if (limits->mems)
+        return "cpu.mems";
+    if (limits->device_count)
+        return "blockIO";
+    json_object_foreach(limits->unified, key, value)
+    {
+        if (unified_is_host(key))
+            return "unified";
+    }
+    return NULL;
+}
+
 static int write_unified(const struct host_resources *limits, const struct cgroup_directory *directory,
                          struct error *err)
 {

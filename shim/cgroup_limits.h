@@ -27,6 +27,10 @@ void cgroup_limits_plan(struct host_resources *limits, const struct config *conf
 int cgroup_limits_write(const struct host_resources *limits, const struct cgroup_directory *directories,
                         size_t count, struct error *err);
 
+/* The member of linux.resources that only the host's cgroup can honour, since its numbers are those of the
+ * host's processors, nodes or devices; NULL when none is set. */
+const char *cgroup_limits_host_only(const struct host_resources *limits);
+
 /* cpu.weight (1..10000) from cpu.shares (2..262144), and io.weight (1..10000) from blkio.weight (10..1000):
  * the conversions that runc and crun use (OCI runtime-spec leaves them open). */
 uint64_t cgroup_limits_cpu_weight(uint64_t shares);

@@ -241,10 +241,11 @@ static int find_scope(struct host_cgroup *cgroup, struct error *err)
             home = &mounts.hierarchies[i];
     }
     const char *last = home ? strrchr(home->own, '/') : NULL;
-    if (result == 0 && (!last || strcmp(last + 1, cgroup->unit) != 0))
+    bool moved = last && strcmp(last + 1, cgroup->unit) == 0;
+    if (result == 0 && !moved)
         result = error_set(err, 0, "systemd started %s but did not move the process %d into it", cgroup->unit,
                            (int)getpid());
-    for (size_t i = 0; result == 0 && i < mounts.count; i++) {
+    for (size_t i = 0; moved && result == 0 && i < mounts.count; i++) {
         if (hierarchy_counts(&mounts, i))
             result = add_directory(cgroup, &mounts.hierarchies[i], home->own, err);
     }
@@ -268,11 +269,21 @@ static int make_scope(struct host_cgroup *cgroup, const struct host_resources *l
     return find_scope(cgroup, err);
 }
 
+/* Without a cgroup the guest limits what it can: numbers of the host mean nothing there. */
+static int check_disabled(const struct host_resources *limits, struct error *err)
+{
+    const char *member = cgroup_limits_host_only(limits);
+    return member
+               ? error_set(err, 0, "linux.resources.%s: needs a cgroup on the host, and those are disabled",
+                           member)
+               : 0;
+}
+
 int host_cgroup_make(struct host_cgroup *cgroup, const struct host_resources *limits, struct error *err)
 {
     struct error own;
     if (cgroup->manager == CGROUP_MANAGER_DISABLED)
-        return 0;
+        return check_disabled(limits, err);
     origin_open(cgroup);
     /* systemd knows only some limits, and in version 1 only some controllers: the directories get the rest.
      */
@@ -299,7 +310,7 @@ int host_cgroup_update(const struct host_cgroup *cgroup, const struct host_resou
                        struct error *err)
 {
     if (cgroup->count == 0)
-        return 0;
+        return check_disabled(limits, err);
     if (cgroup->manager == CGROUP_MANAGER_SYSTEMD) {
         /* systemd too, or it would write the old values again when it reloads its units. */
         struct systemd_scope scope =

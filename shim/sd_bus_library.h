@@ -36,7 +36,7 @@
     X(sd_bus_error_free)
 
 struct sd_bus_library {
-#define SD_BUS_FIELD(name) __typeof__(name) *name;
+#define SD_BUS_FIELD(name) __typeof__(name) *(name);
     SD_BUS_FUNCTIONS(SD_BUS_FIELD)
 #undef SD_BUS_FIELD
 };

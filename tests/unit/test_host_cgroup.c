@@ -499,6 +499,22 @@ static void managers_are_chosen(void **state)
     assert_int_equal(host_cgroup_choose_manager("none", false, &manager, &err), -1);
 }
 
+static void without_cgroups_numbers_of_the_host_are_refused(void **state)
+{
+    (void)state;
+    struct error err;
+    struct host_cgroup cgroup;
+    struct host_resources limits = {.memory_limit = 1 << 30, .cpu_burst = -1, .cpu_idle = -1};
+    assert_int_equal(host_cgroup_plan(&cgroup, CGROUP_MANAGER_DISABLED, "/a/b", "c1", &err), 0);
+    assert_int_equal(host_cgroup_make(&cgroup, &limits, &err), 0);
+    limits.mems = "0";
+    assert_int_equal(host_cgroup_make(&cgroup, &limits, &err), -1);
+    assert_string_equal(err.text,
+                        "linux.resources.cpu.mems: needs a cgroup on the host, and those are disabled");
+    assert_int_equal(host_cgroup_update(&cgroup, &limits, &err), -1);
+    host_cgroup_fini(&cgroup);
+}
+
 static void a_cgroup_survives_json(void **state)
 {
     (void)state;
@@ -553,6 +569,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(limits_are_written_in_version_1, setup, teardown),
         cmocka_unit_test_setup_teardown(unified_keys_are_the_hosts_or_the_guests, setup, teardown),
         cmocka_unit_test(managers_are_chosen),
+        cmocka_unit_test(without_cgroups_numbers_of_the_host_are_refused),
         cmocka_unit_test_setup_teardown(a_cgroup_survives_json, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
