@@ -182,6 +182,8 @@ static void a_broken_ring_is_the_old_drivers(void **state)
         f->memory.next = f->buffer + BUFFER_SIZE;
         memset(fake_at(&f->memory, f->memory.next), 0, 16384);
         blk_start(f, USUAL, 1);
+        usleep(100);
+        assert_false(fake_mmio_get(f->mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
         fake_queue_add(&f->queue[0], &outside, 1);
         blk_kick(f, 0);
         usleep(round % 100);
