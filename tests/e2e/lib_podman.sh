@@ -1,0 +1,53 @@
+# Sourced by podman-*.sh after lib.sh: podman with husk as its runtime, on the image store of tests/bundle, and the same with
+# crun beside it. Containers and their storage are this script's own and gone at its end.
+# shellcheck shell=bash disable=SC2154,SC2034
+command -v podman > /dev/null || skip "podman is not installed"
+images=$(dirname "$rootfs")/images
+[ -d "$images" ] || skip "there is no image store beside $rootfs"
+image=localhost/husk-test
+
+export CONTAINERS_STORAGE_CONF=$work/storage.conf CONTAINERS_CONF=$work/containers.conf
+cat > "$CONTAINERS_STORAGE_CONF" << CONF
+[storage]
+driver = "overlay"
+graphroot = "$work/storage"
+runroot = "$work/run"
+[storage.options]
+additionalimagestores = ["$images"]
+CONF
+cat > "$CONTAINERS_CONF" << CONF
+[containers]
+log_driver = "k8s-file"
+default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+tmp_dir = "$work/tmp"
+runtime = "husk"
+[engine.runtimes]
+husk = ["$(type -P husk)"]
+crun = ["$(type -P crun)"]
+CONF
+
+# podman through husk; its state lies where leaks_check looks.
+podman() { command podman --runtime husk --runtime-flag root="$state" --runtime-flag log="$log" "$@"; }
+podman_crun() { command podman --runtime crun "$@"; }
+
+# like_crun WHAT RUN-ARGUMENT...: `podman run --rm` must give the same output and exit status under husk as under crun.
+like_crun() {
+  local what=$1 status=0 wanted=0
+  shift
+  podman_crun run --rm --network none "$@" > "$work/crun.out" 2> "$work/crun.err" < /dev/null || wanted=$?
+  podman run --rm --network none "$@" > "$work/husk.out" 2> "$work/husk.err" < /dev/null || status=$?
+  [ $status = $wanted ] || fail "$what: ended with $status, with crun $wanted: $(head -c 600 "$work/husk.err" "$work/crun.err")"
+  equal "$what" "$(cat "$work/husk.out")" "$(cat "$work/crun.out")"
+}
+
+podman_finish() {
+  local status=$?
+  command podman rm --all --force --time 0 > /dev/null 2>&1 || true
+  grep -F " $work/" /proc/self/mountinfo | cut -d' ' -f5 | sort -r | xargs -r umount -l || true
+  (exit $status) || false
+  finish
+}
+trap podman_finish EXIT

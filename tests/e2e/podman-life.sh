@@ -1,0 +1,45 @@
+#!/bin/bash
+# A detached container's life through podman: start, exec, logs, pause, stats, inspect, cp, diff, rename, kill, wait, stop, rm.
+# limit: 400
+. "$(dirname "$0")/lib.sh"
+. "$here/lib_podman.sh"
+
+id=$(podman run -d --name one --network none $image sh -c 'trap "echo bye; exit 5" TERM; echo up; while :; do sleep 0.1; done')
+wait_for 60 grep -qs up <(podman logs one) || wait_for 60 sh -c "podman logs one | grep -q up" || fail "no log: $(podman logs one 2>&1)"
+equal "status" "$(podman inspect -f '{{.State.Status}}' one)" running
+equal "exec" "$(podman exec -e X=1 -w /tmp one sh -c 'echo $X $PWD; exit 0')" "1 /tmp"
+status=0
+podman exec one sh -c 'exit 9' || status=$?
+equal "exec's exit status" $status 9
+equal "exec's input" "$(echo in | podman exec -i one cat)" in
+fails=0
+podman exec one /no/such 2> "$work/err" || fails=$?
+equal "exit status of an exec without program" $fails 127
+matches "its message" "$(cat "$work/err")" "no such file or directory"
+
+pid=$(podman inspect -f '{{.State.Pid}}' one)
+matches "the pid is the monitor's" "$(cat /proc/"$pid"/comm)" husk
+matches "statistics" "$(podman stats --no-stream --format '{{.PIDs}} {{.MemUsage}}' one)" '^[1-9]'
+
+ok "pause" podman pause one
+equal "paused" "$(podman inspect -f '{{.State.Status}}' one)" paused
+ok "unpause" podman unpause one
+
+echo copied > "$work/file"
+ok "cp into it" podman cp "$work/file" one:/srv/file
+equal "the copy" "$(podman exec one cat /srv/file)" copied
+ok "cp out of it" podman cp one:/etc/debian_version "$work/version"
+equal "the copy out" "$(cat "$work/version")" "$(cat /etc/debian_version)"
+matches "diff" "$(podman diff one)" "A /srv/file"
+ok "update" podman update --pids-limit 77 one
+equal "the new limit" "$(podman exec one cat /sys/fs/cgroup/pids.max)" 77
+ok "rename" podman rename one two
+ok "stop" podman stop -t 30 two
+equal "exit status of the stopped" "$(podman wait two)" 5
+matches "its last word" "$(podman logs two)" "bye"
+ok "start again" podman start two
+ok "kill" podman kill --signal KILL two
+equal "exit status of the killed" "$(podman wait two)" 137
+ok "rm" podman rm two
+equal "containers left" "$(podman ps -aq)" ""
+matches "id" "$id" '^[0-9a-f]{64}$'
