@@ -25,12 +25,19 @@ events_logger = "file"
 tmp_dir = "$work/tmp"
 runtime = "husk"
 [engine.runtimes]
-husk = ["$(type -P husk)"]
+husk = ["$work/bin/husk"]
 crun = ["$(type -P crun)"]
 CONF
 
-# podman through husk; its state lies where leaks_check looks.
-podman() { command podman --runtime husk --runtime-flag root="$state" --runtime-flag log="$log" "$@"; }
+# podman through husk, whose state lies where leaks_check looks. By a wrapper: podman's clean-up of a container that has ended is
+# another process of its own, which would not be given --runtime-flag.
+mkdir "$work/bin"
+cat > "$work/bin/husk" << RUNTIME
+#!/bin/sh
+exec "$(type -P husk)" --root "$state" --log "$log" "\$@"
+RUNTIME
+chmod +x "$work/bin/husk"
+podman() { command podman --runtime husk "$@"; }
 podman_crun() { command podman --runtime crun "$@"; }
 
 # like_crun WHAT RUN-ARGUMENT...: `podman run --rm` must give the same output and exit status under husk as under crun.

@@ -5,7 +5,8 @@
 . "$here/lib_podman.sh"
 
 id=$(podman run -d --name one --network none $image sh -c 'trap "echo bye; exit 5" TERM; echo up; while :; do sleep 0.1; done')
-wait_for 60 grep -qs up <(podman logs one) || wait_for 60 sh -c "podman logs one | grep -q up" || fail "no log: $(podman logs one 2>&1)"
+said_up() { podman logs one | grep -q up; }
+wait_for 60 said_up || fail "no log: $(podman logs one 2>&1)"
 equal "status" "$(podman inspect -f '{{.State.Status}}' one)" running
 equal "exec" "$(podman exec -e X=1 -w /tmp one sh -c 'echo $X $PWD; exit 0')" "1 /tmp"
 status=0
