@@ -193,13 +193,13 @@ static int redirect_add_matchall(uint32_t from, uint32_t to, struct mnl_socket *
 static int redirect_add_u32(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
 {
     char buffer[NETLINK_REQUEST_BYTES];
-    struct {
-        struct tc_u32_sel selector;
-        struct tc_u32_key key;
-    } all = {.selector = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
+    _Alignas(struct tc_u32_sel) char all[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = {0};
+    struct tc_u32_sel *selector = (void *)all;
+    selector->flags = TC_U32_TERMINAL;
+    selector->nkeys = 1;
     redirect_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, "u32");
     struct nlattr *options = mnl_attr_nest_start((void *)buffer, TCA_OPTIONS);
-    mnl_attr_put((void *)buffer, TCA_U32_SEL, sizeof(all), &all);
+    mnl_attr_put((void *)buffer, TCA_U32_SEL, sizeof(all), all);
     put_redirect((void *)buffer, TCA_U32_ACT, to);
     mnl_attr_nest_end((void *)buffer, options);
     return netlink_request(socket, buffer, err);

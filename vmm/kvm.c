@@ -67,7 +67,7 @@ int kvm_init(struct kvm *kvm, int fd, struct error *err)
     if (xsave_bytes > (int)sizeof(struct kvm_xsave))
         kvm->xsave_bytes = (size_t)xsave_bytes;
     int sync_regs = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS);
-    kvm->sync_regs = sync_regs > 0 && (sync_regs & KVM_SYNC_X86_REGS);
+    kvm->sync_regs = sync_regs > 0 && ((unsigned)sync_regs & KVM_SYNC_X86_REGS);
     int vcpus_max = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
     kvm->vcpus_max = vcpus_max > 0 ? (unsigned)vcpus_max : 1;
     return 0;

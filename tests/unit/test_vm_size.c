@@ -28,7 +28,7 @@ static struct config defaults(void)
 /* The resources stay valid as long as *object. */
 static struct host_resources read_resources(const char *text, json_t **object)
 {
-    struct host_resources resources;
+    struct host_resources resources = {0};
     struct error err;
     *object = json_parse_object(text, strlen(text), &err);
     if (!*object || host_resources_read(&resources, *object, "linux.resources", &err) < 0)
