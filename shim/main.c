@@ -101,10 +101,14 @@ static int open_log(struct context *context, struct error *err)
     if (format && strcmp(format, "json") != 0 && strcmp(format, "text") != 0)
         return error_set(err, 0, "--log-format: unknown format \"%s\"", format);
     context->log_format = format && strcmp(format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
-    if (context->options.log) {
-        context->log_fd = open(context->options.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    const char *path = context->options.log;
+    if (path && (strncmp(path, "journald:", 9) == 0 || strncmp(path, "syslog:", 7) == 0))
+        return error_set(err, 0, "--log %s: only files are supported", path);
+    if (path) {
+        path += strncmp(path, "file:", 5) == 0 ? 5 : 0; /* crun's forms */
+        context->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (context->log_fd < 0)
-            return error_set(err, errno, "--log %s", context->options.log);
+            return error_set(err, errno, "--log %s", path);
     }
     log_init("husk", context->log_fd >= 0 ? context->log_fd : STDERR_FILENO, context->log_format, level);
     return 0;

@@ -18,6 +18,9 @@ ok "runc's" husk --systemd-cgroup --rootless auto --criu /usr/sbin/criu --log-fo
 ok "containerd's" command husk --root "$work/other" --log "$work/log.json" --log-format json --systemd-cgroup list
 fails_with 'rootless' husk --rootless=perhaps list
 fails_with 'cgroup-manager' husk --cgroup-manager=none list
+ok "a log as crun has it" command husk --root "$work/other" --log "file:$work/file.log" list
+[ -e "$work/file.log" ] || fail "--log file:FILE"
+fails_with 'journald.*only files' command husk --log journald:husk list
 fails_with 'log-format' husk --log-format=xml list
 
 # podman asks `checkpoint --help` whether a runtime can do it.
