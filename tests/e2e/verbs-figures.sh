@@ -4,7 +4,8 @@
 . "${0%/*}/lib.sh"
 
 bundle_make "$bundle" '.process.args = ["sh", "-c", $script] | .linux.resources.memory.limit = 134217728
-  | .linux.resources.pids.limit = 50' \
+  | .linux.resources.pids.limit = 50 | .linux.namespaces |= map(select(.type != "cgroup")) + [{type: "cgroup"}]
+  | .mounts |= map(select(.destination != "/sys/fs/cgroup")) + [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup"}]' \
   --arg script 'sleep 1001 & sleep 1002 & while :; do
     case $(cat /srv/order 2> /dev/null) in
     eat) rm /srv/order; python3 -c "x = bytearray(96 << 20); x[::4096] = b\"x\" * len(x[::4096]); print(len(x))" || echo killed ;;
