@@ -1,6 +1,7 @@
 #!/bin/bash
 # The host's hooks run in order, once each, with the state as it then is on standard input; one that fails or takes too long
 # before the start undoes the creation, later ones only warn. What is changed in config.json after create has no effect.
+# limit: 300
 . "${0%/*}/lib.sh"
 
 cat > "$work/hook" << HOOK

@@ -1,6 +1,7 @@
 #!/bin/bash
 # kill: signals by name and by number, with and without SIG, in either case, real-time ones; --all reaches every process; the
 # words of a refusal are those that podman and containerd look for.
+# limit: 300
 . "${0%/*}/lib.sh"
 
 cat > "$rootfs/srv/signals.py" << 'PYTHON'

@@ -1,6 +1,7 @@
 #!/bin/bash
 # pause stops every process of a container and resume lets them go on; what may not be done to a paused container is an
 # error of its own, in the words of runc. SIGKILL ends it, delete --force removes it.
+# limit: 300
 . "${0%/*}/lib.sh"
 
 ticks() { stat -c %s "$rootfs/srv/ticks"; }
