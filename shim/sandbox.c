@@ -287,25 +287,30 @@ static void sandbox_read_exit(const struct sandbox *sandbox, char *text, size_t 
         snprintf(text, size, "the VMM was killed by signal %d", info.si_status);
 }
 
-/* Appends the last line of the VMM's log, where the VMM tells what it lacked. */
-static void sandbox_append_log(const struct sandbox *sandbox, char *text, size_t size)
+/* Appends the line of a log that has `mark` in it, or else the last one, if there is one. */
+static void sandbox_append_log(const struct sandbox *sandbox, const char *name, const char *mark,
+                               const char *label, char *text, size_t size)
 {
     cleanup_free char *log = NULL;
-    ssize_t length = fd_read_file_at(sandbox->dir_fd, VMM_LOG_FILE, LOG_BYTES_MAX, &log);
-    if (length <= 0)
-        return;
+    ssize_t length = fd_read_file_at(sandbox->dir_fd, name, LOG_BYTES_MAX, &log);
     while (length > 0 && isspace((unsigned char)log[length - 1]))
         log[--length] = '\0';
-    const char *line = strrchr(log, '\n');
+    if (length <= 0)
+        return;
+    char *marked = mark ? strstr(log, mark) : NULL;
+    const char *line = marked ? marked : strrchr(log, '\n') ? strrchr(log, '\n') + 1 : log;
     size_t used = strlen(text);
-    snprintf(text + used, size - used, "; its last words: %s", line ? line + 1 : log);
+    snprintf(text + used, size - used, "; %s: %.*s", label, (int)strcspn(line, "\r\n"), line);
 }
 
 void sandbox_describe_end(const struct sandbox *sandbox, char *text, size_t size)
 {
     if (sandbox_read_status(sandbox, text, size) < 0) {
         sandbox_read_exit(sandbox, text, size);
-        sandbox_append_log(sandbox, text, size);
+        sandbox_append_log(sandbox, VMM_LOG_FILE, NULL, "its last words", text, size);
+    } else if (strncmp(text, "panic", strlen("panic")) == 0 || strncmp(text, "reset", strlen("reset")) == 0) {
+        /* What a guest that did not go down by itself said last. */
+        sandbox_append_log(sandbox, CONSOLE_LOG_FILE, "Kernel panic", "its kernel's last words", text, size);
     }
     for (char *c = text; *c; c++) {
         if (iscntrl((unsigned char)*c))

@@ -44,7 +44,8 @@ class Vm:
             self.vmm = self.spawn(self.command())
             self.agent = Agent(self.connect)
             self.hello_seconds = time.monotonic() - start
-        except BaseException:
+        except BaseException as error:
+            error.add_note(self.logs())
             self.stop()
             raise
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What the machine or its administrator got wrong: no /dev/kvm, a kernel that is no ELF file or is cut short, one that is not
-# there, no initramfs. One line that says so, and nothing stays behind.
+# there, no initramfs, a kernel that panics at once. One line that says so, and nothing stays behind.
 . "${0%/*}/lib.sh"
 
 # In a mount namespace of its own: an empty /etc/husk with CONF as husk.conf, then the script in "$@".
@@ -26,6 +26,8 @@ fails_with "$work/nosuch.*No such file" with_conf "initramfs = $work/nosuch" "${
 fails_with "$work/nosuch.*No such file" with_conf "vmm = $work/nosuch" "${run[@]}"
 fails_with 'husk.conf:1.*nosuch' with_conf "nosuch = 1" "${run[@]}"
 fails_with 'memory' with_conf "memory_mib = 16" "${run[@]}"
+# A kernel that panics before it has found its console and pvpanic: the early console heard it.
+fails_with 'reset.*Kernel panic.*memory map' with_conf "kernel_params = memmap=exactmap" "${run[@]}"
 fails_with 'memory' vmm 16
 fails_with 'cpus' husk-vmm --id v --cpus 0 --memory 256 --kernel "$kernel" --initrd /dev/null
 
