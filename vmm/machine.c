@@ -242,6 +242,7 @@ struct machine *machine_new(const struct machine_config *config, struct loop *lo
     machine->start_us = config->start_us;
     machine->memory_options = config->memory;
     machine->panic_timer.fd = -1;
+    machine->ack_fd = -1;
     vcpu_gate_init(&machine->gate, machine_all_standing, machine);
     pthread_mutex_init(&machine->end_lock, NULL);
     /* The order is KVM's: see machine.h. */

@@ -46,6 +46,7 @@ struct machine {
     struct kvm_cpuid2 *cpuid; /* of every vCPU, but for its APIC id */
     struct nursery *nursery;  /* the caller's: makes later vCPUs; NULL: none can come */
     struct virtio_slot slot[LAYOUT_VIRTIO_SLOTS];
+    int ack_fd;       /* takes the slots' acknowledgements; nobody reads it. -1 without slots */
     uint8_t *windows; /* what the guest reads in the slots' windows; NULL: reads are exits */
     unsigned slots;   /* that the guest knows of, placeholders included */
 

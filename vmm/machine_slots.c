@@ -120,6 +120,18 @@ static int kick_ioctl(const struct virtio_slot *slot, unsigned queue, int fd, ui
     return ioctl(slot->machine->kvm.vm_fd, KVM_IOEVENTFD, &kick) < 0 ? -errno : 0;
 }
 
+/* An acknowledgement of used buffers alone, which Linux writes after each interrupt, ends in the kernel: in
+ * an eventfd that nobody reads. One of a configuration change differs in value and comes to the device. */
+static int ack_ioctl(const struct virtio_slot *slot, uint32_t flags)
+{
+    struct kvm_ioeventfd ack = {.addr = slot_base(slot) + VIRTIO_MMIO_INTERRUPT_ACK,
+                                .len = 4,
+                                .fd = slot->machine->ack_fd,
+                                .datamatch = VIRTIO_MMIO_INT_VRING,
+                                .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags};
+    return ioctl(slot->machine->kvm.vm_fd, KVM_IOEVENTFD, &ack) < 0 ? -errno : 0;
+}
+
 /* KVM keeps an eventfd until it is told otherwise, whatever becomes of the descriptor. */
 static void unbind_kicks(const struct virtio_slot *slot, const struct virtio_mmio *mmio, unsigned queues)
 {
@@ -153,6 +165,10 @@ static struct virtio_slot *slot_add(struct machine *machine, struct error *err)
         error_set(err, ENOSPC, "machine: more than %u virtio slots", LAYOUT_VIRTIO_SLOTS);
         return NULL;
     }
+    if (machine->ack_fd < 0 && (machine->ack_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        error_set(err, errno, "machine: eventfd");
+        return NULL;
+    }
     struct virtio_slot *slot = &machine->slot[index];
     *slot =
         (struct virtio_slot){.machine = machine, .irq_fd = irq_fd_new(machine, LAYOUT_PIN_VIRTIO + index)};
@@ -183,10 +199,13 @@ static int slot_populate(struct virtio_slot *slot, struct virtio_device *device,
     if (!mmio)
         return error_set(err, errno, "machine: virtio %s: transport", name);
     int rc = bind_kicks(slot, mmio);
+    if (rc == 0 && (rc = ack_ioctl(slot, 0)) < 0)
+        unbind_kicks(slot, mmio, device->queue_count);
     if (rc < 0) {
         virtio_mmio_free(mmio);
         return error_set(err, -rc, "machine: virtio %s: kicks", name);
     }
+    virtio_mmio_ignore_call_acks(mmio);
     pthread_mutex_lock(&slot->lock);
     slot->mmio = mmio;
     pthread_mutex_unlock(&slot->lock);
@@ -251,6 +270,9 @@ int machine_detach(struct machine *machine, unsigned index, bool force, struct e
     if (!force && virtio_mmio_in_use(slot->mmio))
         return error_set(err, EBUSY, "machine: virtio %s: the guest's driver holds the device", name);
     unbind_kicks(slot, slot->mmio, virtio_mmio_device(slot->mmio)->queue_count);
+    int rc = ack_ioctl(slot, KVM_IOEVENTFD_FLAG_DEASSIGN);
+    if (rc < 0)
+        log_err("machine: slot=%u acknowledgements not unbound: %s", index, strerror(-rc));
     pthread_mutex_lock(&slot->lock);
     slot->leaving = take_ptr(&slot->mmio);
     pthread_mutex_unlock(&slot->lock);
@@ -320,6 +342,7 @@ void machine_free_slots(struct machine *machine)
         fd_close(&slot->irq_fd);
         pthread_mutex_destroy(&slot->lock);
     }
+    fd_close(&machine->ack_fd);
     if (machine->windows)
         munmap(machine->windows, (size_t)LAYOUT_VIRTIO_SLOTS * LAYOUT_VIRTIO_STRIDE);
 }

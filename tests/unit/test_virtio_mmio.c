@@ -240,6 +240,56 @@ static void registers_take_aligned_words_only(void **state)
     assert_int_equal(transport_get(f, VIRTIO_MMIO_STATUS), 0);
 }
 
+static uint32_t page_get(const uint8_t *page, unsigned offset)
+{
+    uint32_t value;
+    memcpy(&value, page + offset, sizeof(value));
+    return le32toh(value);
+}
+
+static void page_follows_what_the_driver_reads(void **state)
+{
+    struct fixture *f = *state;
+    struct virtio_transport *transport = f->recorder->device.transport;
+    static _Alignas(8) uint8_t page[VIRTIO_MMIO_SIZE];
+    virtio_mmio_show_placeholder(page);
+    assert_int_equal(page_get(page, VIRTIO_MMIO_MAGIC_VALUE), 0x74726976);
+    assert_int_equal(page_get(page, VIRTIO_MMIO_DEVICE_ID), 0);
+    virtio_mmio_show(f->mmio, page);
+    assert_int_equal(page_get(page, VIRTIO_MMIO_DEVICE_ID), DEVICE_ID);
+    assert_int_equal(transport_start(f), STATUS_RUNNING);
+    f->recorder->config[3] = 77;
+    uint32_t generation = page_get(page, VIRTIO_MMIO_CONFIG_GENERATION);
+    transport->config_changed(transport);
+    assert_int_equal(page[VIRTIO_MMIO_CONFIG + 3], 77);
+    assert_int_not_equal(page_get(page, VIRTIO_MMIO_CONFIG_GENERATION), generation);
+    transport->broken(transport);
+    for (unsigned offset = 0; offset < VIRTIO_MMIO_CONFIG; offset += 4)
+        assert_int_equal(page_get(page, offset), transport_get(f, offset));
+    assert_true(page_get(page, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+    virtio_mmio_show(f->mmio, NULL);
+    transport_set(f, VIRTIO_MMIO_STATUS, 0);
+    assert_true(page_get(page, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET); /* not its page any more */
+    assert_int_equal(transport_get(f, VIRTIO_MMIO_STATUS), 0);
+}
+
+static void acknowledgements_of_calls_may_be_ignored(void **state)
+{
+    struct fixture *f = *state;
+    struct virtio_transport *transport = f->recorder->device.transport;
+    virtio_mmio_ignore_call_acks(f->mmio);
+    assert_int_equal(transport_start(f), STATUS_RUNNING);
+    assert_int_equal(transport_get(f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+    transport->config_changed(transport);
+    assert_int_equal(transport_get(f, VIRTIO_MMIO_INTERRUPT_STATUS),
+                     VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
+    transport_set(f, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
+    assert_int_equal(transport_get(f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+    transport->calls_direct(transport, true);
+    transport->calls_direct(transport, false);
+    assert_int_equal(transport_get(f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +308,8 @@ int main(void)
         mmio_test(broken_ring_needs_reset),
         mmio_test(configuration_space),
         mmio_test(registers_take_aligned_words_only),
+        mmio_test(page_follows_what_the_driver_reads),
+        mmio_test(acknowledgements_of_calls_may_be_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -250,16 +250,19 @@ static void the_serial_port_prints_to_the_console(void **state)
     assert_string_equal(result.console, "hi\n");
 }
 
-static void reading_device_registers_costs_no_exit(void **state)
+static void reading_registers_and_acknowledging_cost_no_exit(void **state)
 {
-    /* Reads the first window's MagicValue 100 times, sets its Status to 1 and reads that: 1 exit, the write.
-     */
+    /* Reads the first window's MagicValue 100 times, writes 1 to InterruptACK as often, sets Status to 1 and
+     * reads that: 1 exit, the last write. */
     static const uint8_t code[] = {
         MAP_DEVICES, 0xbb,    0x00,         0x00, 0x00, 0xd0,       /* mov $0xd0000000, %ebx */
         0xb9,        0x64,    0x00,         0x00, 0x00,             /* mov $100, %ecx */
-        0x81,        0x3b,    'v',          'i',  'r',  't',        /* again: cmpl $"virt", (%rbx) */
-        0x75,        0x17,                                          /* jne wrong */
-        0xff,        0xc9,    0x75,         0xf4,                   /* dec %ecx; jnz again */
+        0x81,        0x3b,    'v',          'i',  'r',  't',        /* read: cmpl $"virt", (%rbx) */
+        0x75,        0x27,                                          /* jne wrong */
+        0xff,        0xc9,    0x75,         0xf4,                   /* dec %ecx; jnz read */
+        0xb9,        0x64,    0x00,         0x00, 0x00,             /* mov $100, %ecx */
+        0xc7,        0x43,    0x64,         0x01, 0x00, 0x00, 0x00, /* acknowledge: movl $1, 0x64(%rbx) */
+        0xff,        0xc9,    0x75,         0xf5,                   /* dec %ecx; jnz acknowledge */
         0xc7,        0x43,    0x70,         0x01, 0x00, 0x00, 0x00, /* movl $1, 0x70(%rbx) */
         0x83,        0x7b,    0x70,         0x01,                   /* cmpl $1, 0x70(%rbx) */
         0x75,        0x06,                                          /* jne wrong */
@@ -335,7 +338,7 @@ int main(void)
         cmocka_unit_test(code_that_kvm_cannot_run_is_an_internal_error),
         cmocka_unit_test(unassigned_addresses_read_as_ones),
         cmocka_unit_test(the_serial_port_prints_to_the_console),
-        cmocka_unit_test(reading_device_registers_costs_no_exit),
+        cmocka_unit_test(reading_registers_and_acknowledging_cost_no_exit),
         cmocka_unit_test(garbage_in_every_device_register_harms_nobody),
         cmocka_unit_test(a_signal_ends_a_guest_that_never_would),
     };

@@ -77,7 +77,7 @@ static void mmio_broken(struct virtio_transport *transport)
 static void mmio_calls_direct(struct virtio_transport *transport, bool direct)
 {
     struct virtio_mmio *mmio = (struct virtio_mmio *)transport;
-    atomic_store(&mmio->calls_direct, direct);
+    mmio_page_set_calls_direct(mmio, direct);
     /* An interrupt from before a pause may be lost: one too many is harmless. */
     if (direct)
         mmio_interrupt(mmio, VIRTIO_MMIO_INT_VRING);

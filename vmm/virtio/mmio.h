@@ -33,6 +33,10 @@ void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *da
  * them, so that its reads need not come here; NULL: no longer. What lies beside the registers reads as the
  * page has it, zeros. Any thread. */
 void virtio_mmio_show(struct virtio_mmio *mmio, void *page);
+/* From now on InterruptStatus always tells of used buffers, so that an acknowledgement of nothing else (value
+ * 1) changes nothing and need not come here. A driver then looks at its queues once more than it must. Before
+ * the guest sees the transport. */
+void virtio_mmio_ignore_call_acks(struct virtio_mmio *mmio);
 /* The page of a window without a device: DeviceID 0 (§4.2.2). */
 void virtio_mmio_show_placeholder(void *page);
 

@@ -35,7 +35,8 @@ struct virtio_mmio {
     atomic_uint interrupt_status;
     atomic_uint config_generation;
     atomic_bool needs_reset;
-    atomic_bool calls_direct; /* others raise the line through irq_fd: see virtio_transport.calls_direct */
+    atomic_bool calls_direct; /* InterruptStatus always tells of used buffers */
+    atomic_bool acks_ignored; /* for good */
     atomic_ullong interrupts; /* raised here, for statistics */
 
     /* What the driver reads: mmio_page.c. */
@@ -59,6 +60,7 @@ void mmio_page_update(struct virtio_mmio *mmio);
 void mmio_page_update_config(struct virtio_mmio *mmio);
 void mmio_page_add_interrupt(struct virtio_mmio *mmio, unsigned bits);
 void mmio_page_acknowledge(struct virtio_mmio *mmio, unsigned bits);
+void mmio_page_set_calls_direct(struct virtio_mmio *mmio, bool direct);
 void mmio_page_add_status(struct virtio_mmio *mmio, unsigned bits);
 void mmio_page_read(struct virtio_mmio *mmio, uint64_t offset, void *data, uint32_t length);
 

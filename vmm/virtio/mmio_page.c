@@ -95,6 +95,8 @@ void mmio_page_update_config(struct virtio_mmio *mmio)
 
 void mmio_page_add_interrupt(struct virtio_mmio *mmio, unsigned bits)
 {
+    if (bits == VIRTIO_MMIO_INT_VRING && atomic_load(&mmio->calls_direct))
+        return; /* the page says so always */
     pthread_mutex_lock(&mmio->page_lock);
     atomic_fetch_or(&mmio->interrupt_status, bits);
     put_interrupt_status(mmio);
@@ -114,6 +116,20 @@ void mmio_page_add_status(struct virtio_mmio *mmio, unsigned bits)
     pthread_mutex_lock(&mmio->page_lock);
     uint32_t *status = (uint32_t *)(mmio->page + VIRTIO_MMIO_STATUS);
     __atomic_store_n(status, *status | htole32(bits), __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&mmio->page_lock);
+}
+
+void virtio_mmio_ignore_call_acks(struct virtio_mmio *mmio)
+{
+    atomic_store(&mmio->acks_ignored, true);
+    mmio_page_set_calls_direct(mmio, true);
+}
+
+void mmio_page_set_calls_direct(struct virtio_mmio *mmio, bool direct)
+{
+    pthread_mutex_lock(&mmio->page_lock);
+    atomic_store(&mmio->calls_direct, direct || atomic_load(&mmio->acks_ignored));
+    put_interrupt_status(mmio);
     pthread_mutex_unlock(&mmio->page_lock);
 }
 
