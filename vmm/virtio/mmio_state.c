@@ -214,8 +214,9 @@ static void resume_there(void *arg)
     if (mmio->device->ops->resume)
         mmio->device->ops->resume(mmio->device);
     kick_all(mmio);
-    /* The line is edge-triggered: an edge from before the pause may be lost. */
-    if (atomic_load(&mmio->interrupt_status))
+    /* The line is edge-triggered: an edge from before the pause may be lost. Whether it was acknowledged is
+     * not known of calls that are always told of; one too many is harmless. */
+    if (atomic_load(&mmio->interrupt_status) || atomic_load(&mmio->calls_direct))
         mmio_interrupt(mmio, 0);
 }
 
