@@ -54,16 +54,16 @@ for number in [s for s in range(1, 65) if s not in (9, 19, 32, 33)]:
     assert got == f"{number}\n", (number, got)
 assert end(pid) == -64
 assert reader.wait() == 0
-print("signals")
+print("signals", flush=True)
 
 # Real-time signals of the C library's own end what does not know them, and so their monitor.
-for number in (1, 6, 15, 32, 33, 34, 64):
+for number in (6, 15, 33, 64):
     pid = detached("sleep", "1000")
     assert start_time(pid) == start_time(pid)
     assert libc.kill(pid, number) == 0
     got = end(pid)
     assert got == number, (number, got)
-print("ends")
+print("ends", flush=True)
 
 # A killed monitor takes its process along; a stopped process is not an ended one.
 pid = detached("sleep", "4711")
@@ -75,13 +75,13 @@ while subprocess.run(alive, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     assert time.monotonic() < deadline, "the process of a killed monitor lives"
 pid = detached("sleep", "4712")
 os.kill(pid, signal.SIGTSTP)
-state = [*husk, "exec", "m", "sh", "-c", "cut -d' ' -f3 /proc/$(pgrep -f 'sleep 4712')/stat"]
+state = [*husk, "exec", "m", "sh", "-c", "cut -d' ' -f3 /proc/$(pgrep -x sleep)/stat"]
 while subprocess.run(state, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True).stdout.strip() != "T":
     assert time.monotonic() < deadline + 10, "SIGTSTP did not stop the process"
 os.kill(pid, signal.SIGCONT)
 os.kill(pid, signal.SIGTERM)
 assert end(pid) == 15
-print("stops")
+print("stops", flush=True)
 
 # With the container its further processes end.
 pid = detached("sleep", "1000")

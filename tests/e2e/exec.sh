@@ -28,7 +28,7 @@ in_turn() {
   }
   local -a runtime=("$@")
   run e python3 -c "$report" plain
-  run --cwd /usr --env A=b --env 'C=d e' -e OWN=2 --user 1000:1001 e python3 -c "$report" '' 'two words'
+  run --cwd /usr --env A=b --env 'C=d e' --env OWN=2 --user 1000:1001 e python3 -c "$report" '' 'two words'
   run --user 7 --no-new-privs e python3 -c "$report"
   run --process process.json e
   head -c 300000 /dev/urandom | base64 > in
@@ -57,9 +57,7 @@ husk exec e sh -c 'for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; done' > 
 equal "the order of two streams in one file" "$(paste -sd' ' both)" \
   "out 1 err 1 out 2 err 2 out 3 err 3 out 4 err 4 out 5 err 5"
 # A process that leaves others behind has ended all the same.
-start=$SECONDS
-equal "beside one left behind" "$(husk exec e sh -c 'sleep 50 & echo over')" over
-[ $((SECONDS - start)) -lt 40 ] || fail "exec waited for a process that was left behind"
+equal "beside one left behind" "$(husk exec e sh -c 'sleep 1000 & echo over')" over
 
 # What callers look for in the words.
 fails_with 'exec failed: .*executable file not found in \$PATH' husk exec e no-such-program
@@ -90,7 +88,8 @@ equal "of a process in a paused container" "$(cat out)" thawed
 
 # Nobody's process and no fd of the agent is left after many of them.
 for _ in 1 2 3 4 5 6 7 8 9 10; do husk exec e true; done
-equal "processes left" "$(husk exec e sh -c 'ls -d /proc/[0-9]* | wc -l; pkill sleep' || true)" 5
+equal "processes left" "$(husk exec e ps -eo comm= | sort | paste -sd' ')" "ps sleep sleep"
+husk kill e KILL
 wait_for 10 stopped e
 fails_with 'cannot exec in a stopped container' husk exec e true
 husk delete e
