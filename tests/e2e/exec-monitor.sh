@@ -4,6 +4,7 @@
 # process's.
 # limit: 300
 . "${0%/*}/lib.sh"
+long
 
 bundle_make "$bundle" '.process.args = ["python3", "-c", $script]' --arg script 'import time; time.sleep(1000)'
 cat > monitor.py << 'PY'
