@@ -473,6 +473,12 @@ int network_set(struct network **network, const json_t *params, json_t **removed
     return -1;
 }
 
+void network_use_cpus(const struct network *network, unsigned cpus)
+{
+    if (network)
+        network_links_use_cpus(network->socket, cpus);
+}
+
 void network_free(struct network *network)
 {
     if (!network)

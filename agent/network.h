@@ -19,6 +19,9 @@ struct network;
  * taken away, an array, new reference. */
 int network_set(struct network **network, const json_t *params, json_t **removed, struct error *err);
 
+/* The guest has that many processors now: NICs with several queues use them. NULL is fine. */
+void network_use_cpus(const struct network *network, unsigned cpus);
+
 /* NULL is fine. */
 void network_free(struct network *network);
 

@@ -7,14 +7,19 @@
 #include "agent/netlink.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/ethtool.h>
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define DRIVER_DIR "/sys/bus/platform/drivers/virtio-mmio"
@@ -235,4 +240,32 @@ int network_device_unbind(const char *name, char device[NETWORK_DEVICE_BYTES], s
         return error_set(err, errno, "device of %s", name);
     snprintf(device, NETWORK_DEVICE_BYTES, "%.*s", NETWORK_DEVICE_BYTES - 1, strrchr(target, '/') + 1);
     return driver_write("unbind", device, err);
+}
+
+/* virtio-net looks at the processors once, when it is probed. */
+static void link_use_cpus(int fd, const char *name, unsigned cpus)
+{
+    struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+    struct ifreq request = {.ifr_data = (void *)&channels};
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+    if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+        return;
+    unsigned wanted = cpus < channels.max_combined ? cpus : channels.max_combined;
+    if (wanted == 0 || wanted == channels.combined_count)
+        return;
+    channels.cmd = ETHTOOL_SCHANNELS;
+    channels.combined_count = wanted;
+    if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+        log_warn("queues of %s: %s", name, strerror(errno));
+}
+
+void network_links_use_cpus(int socket_fd, unsigned cpus)
+{
+    struct network_link links[NETWORK_LINKS_MAX] = {0};
+    int count = network_links_list(socket_fd, links, NULL);
+    cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (int i = 0; fd >= 0 && i < count; i++) {
+        if (!links[i].loopback)
+            link_use_cpus(fd, links[i].name, cpus);
+    }
 }

@@ -58,4 +58,8 @@ int network_device_bind(const char *device, struct error *err);
 /* Takes the driver from the NIC of that name and tells its platform device. 0 or -1. */
 int network_device_unbind(const char *name, char device[NETWORK_DEVICE_BYTES], struct error *err);
 
+/* Has every NIC use a queue pair for each of `cpus` processors, as far as it has them. A NIC that can't keeps
+ * what it has. */
+void network_links_use_cpus(int socket_fd, unsigned cpus);
+
 #endif

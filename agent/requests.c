@@ -245,13 +245,13 @@ static int handle_notify(struct sandbox *sandbox, struct request *request, const
 static int handle_sandbox_resize(struct sandbox *sandbox, struct request *request, const json_t *params,
                                  struct error *err)
 {
-    (void)sandbox;
     int64_t cpus = 0;
     if (json_require(json_get_int(params, "", "cpus", 1, UINT16_MAX, &cpus, err), "", "cpus", err) < 0)
         return -1;
     int online = cpus_set_online(CPUS_DIR, (unsigned)cpus, err);
     if (online < 0)
         return -1;
+    network_use_cpus(sandbox->network, (unsigned)online);
     request_succeed(request, json_pack("{s:i}", "cpus", online));
     return 0;
 }

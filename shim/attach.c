@@ -9,8 +9,10 @@
 #include "shim/attach.h"
 
 #include "common/fd.h"
+#include "common/log.h"
 #include "protocol/protocol.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -268,4 +270,49 @@ json_t *attach_describe(const char *container, const struct bundle *bundle, stru
     json_decref(params);
     error_set(err, ENOMEM, "container.create");
     return NULL;
+}
+
+/* In the child: unmounts what lies in the directory `path` (of the VMM's root) and removes the names;
+ * directories of mounts one level down as well. */
+static void child_remove_tree(const char *path, int depth)
+{
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char below[PATH_MAX];
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (snprintf(below, sizeof(below), "%s/%s", path, entry->d_name) >= (int)sizeof(below))
+            continue;
+        /* What is no mount is a directory of them. */
+        if (umount2(below, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno == EINVAL && depth > 0)
+            child_remove_tree(below, depth - 1);
+        if (rmdir(below) < 0)
+            unlink(below);
+    }
+    if (dir)
+        closedir(dir);
+    rmdir(path);
+}
+
+void attach_undo(const struct sandbox *sandbox, const char *container)
+{
+    struct error err;
+    char path[NAME_MAX + 2];
+    int status = 0;
+    if (check_namespace(sandbox, &err) < 0) {
+        log_warn("%s", err.text);
+        return;
+    }
+    snprintf(path, sizeof(path), "/%s", container);
+    pid_t child = fork();
+    if (child == 0) {
+        if (setns(sandbox->vmm_pidfd, CLONE_NEWNS) < 0 || child_set_readonly(false) < 0)
+            _exit(1);
+        child_remove_tree(path, 1);
+        _exit(child_set_readonly(true) < 0);
+    }
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (child < 0 || status != 0)
+        log_warn("the trees of container %s stay with its sandbox", container);
 }

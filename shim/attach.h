@@ -20,6 +20,10 @@
 int attach_bundle(const struct sandbox *sandbox, const char *container, const struct bundle *bundle,
                   struct error *err);
 
+/* Takes a container's trees away again, from a sandbox that goes on; the guest has let go of them. What fails
+ * is logged. */
+void attach_undo(const struct sandbox *sandbox, const char *container);
+
 /* What container.create is told about the trees: {"root", "mounts", "hooks"}, paths below the shared tree. A
  * new object, or NULL with err filled. */
 json_t *attach_describe(const char *container, const struct bundle *bundle, struct error *err);

@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/time_text.h"
 #include "protocol/protocol.h"
+#include "shim/attach.h"
 #include "shim/container.h"
 #include "shim/deadline.h"
 #include "shim/monitor_internal.h"
@@ -157,6 +158,19 @@ static void shut_down_sandbox(struct monitor_container *monitor)
     sandbox_stop(&monitor->process.sandbox, (int)monitor->task->config->stop_timeout_s * 1000);
 }
 
+/* Out of a sandbox that goes on without this container. */
+static void leave_sandbox(struct monitor_container *monitor)
+{
+    struct error err;
+    json_t *params = json_pack("{s:s, s:b}", "container", monitor->task->id, "force", 1);
+    int64_t deadline = deadline_in((int)monitor->task->config->stop_timeout_s * 1000);
+    json_t *result = agent_call(monitor->process.agent, "container.delete", params, deadline, &err);
+    if (!result)
+        log_warn("%s", err.text);
+    json_decref(result);
+    attach_undo(&monitor->process.sandbox, monitor->task->id);
+}
+
 static void __attribute__((noreturn)) live(struct monitor_container *monitor, int signal_fd)
 {
     struct error err;
@@ -164,10 +178,13 @@ static void __attribute__((noreturn)) live(struct monitor_container *monitor, in
     if (monitor_process_run(process, signal_fd, &err) < 0) {
         process->lost = true;
         process->failure = err;
-        sandbox_stop(&process->sandbox, 0);
+        if (!monitor->joined)
+            sandbox_stop(&process->sandbox, 0);
     }
     if (process->lost)
         judge_loss(monitor);
+    else if (monitor->joined)
+        leave_sandbox(monitor);
     else
         shut_down_sandbox(monitor);
     network_close(take_ptr(&process->network));

@@ -11,6 +11,7 @@
 #include "shim/hooks.h"
 #include "shim/monitor_internal.h"
 #include "shim/notify.h"
+#include "shim/sandbox_share.h"
 #include "shim/terminal.h"
 
 #include <errno.h>
@@ -27,15 +28,17 @@ static json_t *describe_container(const struct monitor_container *monitor, struc
     const struct bundle *bundle = task->bundle;
     char notify[NOTIFY_NAME_MAX];
     cleanup_json json_t *trees = attach_describe(task->id, bundle, err);
+    cleanup_json json_t *namespaces =
+        sandbox_share_namespaces(task->store, bundle->spec, monitor->state.sandbox, err);
     cleanup_json json_t *spec =
         task->notify_path ? notify_add_to_spec(bundle->spec, task->id, err) : json_incref(bundle->spec);
-    if (!trees || !spec)
+    if (!trees || !spec || !namespaces)
         return NULL;
     notify_name(notify, task->id);
-    json_t *params = json_pack("{s:s, s:O, s:s, s:b, s:b, s:o, s:s*}", "container", task->id, "spec", spec,
-                               "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1, "stdio",
-                               monitor_streams_describe(&monitor->process.streams), "notify",
-                               task->notify_path ? notify : NULL);
+    json_t *params = json_pack(
+        "{s:s, s:O, s:O, s:s, s:b, s:b, s:o, s:s*}", "container", task->id, "spec", spec, "namespaces",
+        namespaces, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1, "stdio",
+        monitor_streams_describe(&monitor->process.streams), "notify", task->notify_path ? notify : NULL);
     if (params && json_object_update(params, trees) == 0)
         return params;
     json_decref(params);
@@ -91,6 +94,8 @@ static int create_network(struct monitor_container *monitor, struct error *err)
 {
     struct monitor_process *process = &monitor->process;
     json_t *params = NULL;
+    if (monitor->joined)
+        return 0;
     int result = network_update(process->network, process->sandbox.dir_fd, &params, err);
     if (result < 0 || !params) {
         json_decref(params);
@@ -149,20 +154,45 @@ static void explain_failure(struct monitor_container *monitor, struct error *err
         error_set(err, 0, "the VM ended: %s", end);
 }
 
-int monitor_create(struct monitor_container *monitor, struct error *err)
+/* A container whose network is a sandbox's becomes one of that sandbox. */
+static int join_sandbox(struct monitor_container *monitor, const char *sandbox, struct error *err)
 {
     const struct monitor_task *task = monitor->task;
     struct monitor_process *process = &monitor->process;
-    struct vm_size size;
-    /* The cgroup comes first: the VMM is born in it, and what it allocates is counted there from the start.
-     * Then the network: what it is started with, and where it lives. */
-    if (monitor_place(monitor, &size, err) < 0)
+    monitor->joined = true;
+    if (container_state_set_text(&monitor->state.sandbox, sandbox, err) < 0 ||
+        container_state_write(task->container_fd, &monitor->state, err) < 0)
         return -1;
-    process->network = network_open(task->bundle->spec, task->container_fd, (unsigned)size.vcpus_max, err);
+    process->network = network_join(task->bundle->spec, err);
+    if (!process->network || sandbox_open(&process->sandbox, task->store, sandbox, err) < 0)
+        return -1;
+    return process->sandbox.vmm_pidfd < 0 ? error_set(err, ECONNRESET, "the VM ended") : 0;
+}
+
+static int start_sandbox(struct monitor_container *monitor, const struct vm_size *size, struct error *err)
+{
+    const struct monitor_task *task = monitor->task;
+    struct monitor_process *process = &monitor->process;
+    process->network = network_open(task->bundle->spec, task->container_fd, (unsigned)size->vcpus_max, err);
     if (!process->network || sandbox_start(&process->sandbox, task->store, task->id, task->config,
-                                           task->bundle, &size, process->network, err) < 0)
+                                           task->bundle, size, process->network, err) < 0)
         return -1;
     network_release_nics(process->network);
+    return 0;
+}
+
+int monitor_create(struct monitor_container *monitor, struct error *err)
+{
+    const struct monitor_task *task = monitor->task;
+    struct vm_size size;
+    cleanup_free char *shared = NULL;
+    /* The cgroup comes first: the VMM is born in it, and what it allocates is counted there from the start.
+     * Then the network: what it is started with, and where it lives. */
+    if (monitor_place(monitor, &size, err) < 0 ||
+        sandbox_share_find(task->store, task->bundle->spec, &shared, err) < 0)
+        return -1;
+    if ((shared ? join_sandbox(monitor, shared, err) : start_sandbox(monitor, &size, err)) < 0)
+        return -1;
     if (create_steps(monitor, err) == 0) {
         host_cgroup_forget_origin(&monitor->cgroup);
         return 0;
@@ -177,7 +207,10 @@ void monitor_create_undo(struct monitor_container *monitor)
     agent_client_free(take_ptr(&process->agent));
     struct error err;
     if (process->sandbox.dir_fd >= 0) {
-        sandbox_stop(&process->sandbox, 0);
+        if (!monitor->joined)
+            sandbox_stop(&process->sandbox, 0);
+        else if (process->sandbox.vmm_pidfd >= 0)
+            attach_undo(&process->sandbox, monitor->task->id);
         sandbox_fini(&process->sandbox);
     }
     network_close(take_ptr(&process->network));

@@ -44,6 +44,7 @@ struct monitor_container {
     const struct monitor_task *task;
     struct container_state state;
     struct host_cgroup cgroup;
+    bool joined; /* the sandbox is another container's, and not ours to end */
     struct monitor_process process;
 };
 

@@ -200,21 +200,41 @@ static int network_fill(struct network *network, struct error *err)
     return result;
 }
 
+static struct network *network_new(struct error *err)
+{
+    struct network *network = calloc(1, sizeof(*network));
+    if (network)
+        network->runtime_fd = network->timer.fd = -1;
+    else
+        error_set(err, ENOMEM, "network");
+    return network;
+}
+
 struct network *network_open(const json_t *spec, int container_fd, unsigned queue_pairs, struct error *err)
 {
     const char *path = NULL;
-    struct network *network = calloc(1, sizeof(*network));
-    if (!network) {
-        error_set(err, ENOMEM, "network");
+    struct network *network = network_new(err);
+    if (!network)
         return NULL;
-    }
-    network->runtime_fd = network->timer.fd = -1;
     network->queue_pairs = queue_pairs < QUEUE_PAIRS_MAX ? queue_pairs : QUEUE_PAIRS_MAX;
     if (network_namespace_find(spec, &path, err) == 0) {
         network->runtime_fd = network_namespace_enter(path, err);
         if (network->runtime_fd >= 0 && network_record(path, container_fd, err) == 0 &&
             (network->events = netlink_listen(err)) != NULL &&
             (network->socket = netlink_open(err)) != NULL && network_fill(network, err) == 0)
+            return network;
+    }
+    network_close(network);
+    return NULL;
+}
+
+struct network *network_join(const json_t *spec, struct error *err)
+{
+    const char *path = NULL;
+    struct network *network = network_new(err);
+    if (network && network_namespace_find(spec, &path, err) == 0) {
+        network->runtime_fd = network_namespace_enter(path, err);
+        if (network->runtime_fd >= 0)
             return network;
     }
     network_close(network);

@@ -23,6 +23,10 @@ struct network;
  * The network, or NULL with err filled: then no tap or redirection is left. */
 struct network *network_open(const json_t *spec, int container_fd, unsigned queue_pairs, struct error *err);
 
+/* The same for a container of a sandbox that has that network already: only moves the caller into the
+ * namespace. */
+struct network *network_join(const json_t *spec, struct error *err);
+
 /* The network namespace that the caller was in before: where the host's hooks run. Borrowed. */
 int network_runtime_fd(const struct network *network);
 

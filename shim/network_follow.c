@@ -199,6 +199,8 @@ void network_follow_told(struct network *network, const json_t *result, const st
 int network_follow(struct network *network, struct loop *loop, int sandbox_fd, network_tell_fn tell,
                    void *arg, struct error *err)
 {
+    if (!network->events)
+        return 0; /* the sandbox's owner follows */
     network->sandbox_fd = sandbox_fd;
     network->tell = tell;
     network->tell_arg = arg;

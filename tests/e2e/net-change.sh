@@ -2,7 +2,7 @@
 # limit: 180
 # Interfaces that come, change and go while the container runs are followed.
 . "${0%/*}/lib.sh"
-. "${0%/*}/net.bash"
+. "$here/net.bash"
 
 net_make
 net_bundle "$bundle" sleep 1000

@@ -2,7 +2,7 @@
 # limit: 180
 # Nothing of ours stays in the pod's namespace: after a run, a failed create, a killed monitor, a killed VMM.
 . "${0%/*}/lib.sh"
-. "${0%/*}/net.bash"
+. "$here/net.bash"
 
 net_make
 none_left() { [ -z "$(net_leftovers)" ]; }

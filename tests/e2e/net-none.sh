@@ -1,7 +1,7 @@
 #!/bin/bash
 # A namespace without a path, or with nothing but lo in it: lo is up, and there is nothing else.
 . "${0%/*}/lib.sh"
-. "${0%/*}/net.bash"
+. "$here/net.bash"
 
 look='ip -o link | cut -d" " -f2; ip -o addr show lo | sed "s/ *valid.*//; s/.*lo *//"; ping -c 1 -W 10 127.0.0.1 > /dev/null && echo answer'
 ip netns add "$netns"

@@ -3,7 +3,7 @@
 # The guest's network is the pod's: addresses, routes, neighbours and rules as crun shows them in the same namespace, and
 # bytes go both ways by IPv4 and IPv6 without a loss.
 . "${0%/*}/lib.sh"
-. "${0%/*}/net.bash"
+. "$here/net.bash"
 
 net_make
 in_netns ip link set eth0 mtu 1400
