@@ -109,13 +109,17 @@ int container_resize_begin(struct container_resize *resize, const struct context
     const struct vm_size *present = &resize->sandbox.size;
     vm_size_adapt(&resize->wanted, present, &resize->config, &resize->after);
     warn_of_ceilings(resize);
-    if (resize_limits(resize, &resize->after, resize->wanted.memory_mib, err) == 0 &&
-        (resize->wanted.vcpus <= present->vcpus || resize_vcpus(resize, resize->wanted.vcpus, err) == 0) &&
-        (resize->wanted.memory_mib <= present->memory_mib ||
-         resize_memory(resize, resize->wanted.memory_mib, err) == 0))
-        return 0;
-    container_resize_undo(resize);
-    return -1;
+    bool more_memory = resize->wanted.memory_mib > present->memory_mib;
+    if (resize_limits(resize, &resize->after, resize->wanted.memory_mib, err) < 0 ||
+        (more_memory && resize_memory(resize, resize->wanted.memory_mib, err) < 0)) {
+        container_resize_undo(resize);
+        return -1;
+    }
+    /* With fewer vCPUs than its limit allows a container is slower, but keeps its limits. */
+    struct error fewer;
+    if (resize->wanted.vcpus > present->vcpus && resize_vcpus(resize, resize->wanted.vcpus, &fewer) < 0)
+        log_warn("container %s: %s", state->id, fewer.text);
+    return 0;
 }
 
 int container_resize_finish(struct container_resize *resize, struct error *err)

@@ -93,9 +93,10 @@ bundle_make "$bundle" '.linux.resources = {memory: {limit: "1G"}}'
 fails_with 'linux\.resources\.memory\.limit' husk create --bundle "$bundle" c6
 equal "cgroups left after errors" "$(cgroups_list)" "$before"
 
-# --- Without a cgroup the limits are the guest's ----------------------------------------------------------------------
-bundle_make "$bundle" '.process.args = ["cat", "/sys/fs/cgroup/memory.max"] | .linux.resources = {memory: {limit: 134217728}}
-  | .linux.cgroupsPath = "/husk-e2e/none" | .mounts += [{destination: "/sys", type: "sysfs", source: "sysfs"},
-    {destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup"}]'
-equal "the guest's limit without a cgroup on the host" "$(husk --cgroup-manager disabled run --bundle "$bundle" c7)" 134217728
+# --- Without a cgroup on the host the limits size the VM, and hold in the guest -----------------------------------------
+bundle_make "$bundle" '.process.args = ["awk", "/^MemTotal/ { print $2 < 262144 }", "/proc/meminfo"]
+  | .linux.resources = {memory: {limit: 134217728}} | .linux.cgroupsPath = "/husk-e2e/none"'
+equal "a guest of less than 256 MiB" "$(husk --cgroup-manager disabled run --bundle "$bundle" c7)" 1
 equal "cgroups made although disabled" "$(cgroups_list)" "$before"
+bundle_make "$bundle" '.linux.resources = {cpu: {cpus: "0"}}'
+fails_with 'linux\.resources\.cpu\.cpus: needs a cgroup' husk --cgroup-manager disabled create --bundle "$bundle" c8
