@@ -16,6 +16,7 @@ net_remove() {
 
 net_finish() {
   local status=$?
+  jobs -p | xargs -r kill 2> /dev/null || true
   net_remove
   (exit $status)
   finish
