@@ -12,6 +12,7 @@
 #include "shim/container.h"
 #include "shim/deadline.h"
 #include "shim/monitor_internal.h"
+#include "shim/monitor_view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -102,6 +103,9 @@ static int reach_created(struct monitor_container *monitor, int *signal_fd, stru
         monitor_plan_cgroup(monitor, err) < 0 ||
         container_state_write(task->container_fd, &monitor->state, err) < 0 ||
         monitor_create(monitor, err) < 0)
+        return -1;
+    monitor->process.notify_path = notify_keep(task->notify_path, monitor->process.notify_kept);
+    if (monitor_enter_view(task->bundle, err) < 0)
         return -1;
     monitor->state.status = STATUS_CREATED;
     return container_state_write(task->container_fd, &monitor->state, err);

@@ -12,6 +12,7 @@
 #include "shim/monitor.h"
 #include "shim/monitor_streams.h"
 #include "shim/network_follow.h"
+#include "shim/notify.h"
 #include "shim/sandbox.h"
 #include "shim/vm_size.h"
 
@@ -24,6 +25,7 @@ struct monitor_process {
     struct monitor_streams streams;
     int64_t wait_id;         /* of the process.wait request */
     const char *notify_path; /* shim/notify.h: the host's socket, or NULL */
+    char notify_kept[NOTIFY_KEPT_MAX];
     int64_t notify_id;       /* of the container.notify request under way */
     struct network *network; /* the sandbox's, to be followed: its owner's monitor has it; else NULL */
     int64_t network_id;      /* of the last sandbox.network.set */

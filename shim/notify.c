@@ -8,6 +8,7 @@
 #include "common/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +79,15 @@ size_t notify_rewrite(const char *message, pid_t pid, char *text, size_t size)
         append_line(text, size, &at, line, (size_t)length);
     }
     return at;
+}
+
+const char *notify_keep(const char *path, char kept[NOTIFY_KEPT_MAX])
+{
+    int fd = path && path[0] == '/' ? open(path, O_PATH | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return path;
+    snprintf(kept, NOTIFY_KEPT_MAX, "/proc/self/fd/%d", fd);
+    return kept;
 }
 
 int notify_send(const char *path, const char *text, size_t length, struct error *err)

@@ -25,6 +25,11 @@ json_t *notify_add_to_spec(json_t *spec, const char *container, struct error *er
  * not fit is left out line by line. */
 size_t notify_rewrite(const char *message, pid_t pid, char *text, size_t size);
 
+/* Keeps the host's socket in reach of a process that leaves the host's mount namespace: the path to use from
+ * then on, in `kept` or `path` itself (abstract, NULL, or nothing there). Opens an fd that stays. */
+#define NOTIFY_KEPT_MAX 32
+const char *notify_keep(const char *path, char kept[NOTIFY_KEPT_MAX]);
+
 /* Sends the text to the host's socket `path` ("@..." is abstract). 0, or -1 with err filled. */
 int notify_send(const char *path, const char *text, size_t length, struct error *err);
 

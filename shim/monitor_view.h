@@ -1,0 +1,24 @@
+/*
+ * The file system that a container's monitor shows as its own.
+ *
+ * state.pid is the monitor's, and callers enter its mount namespace to reach the container's files: `podman
+ * cp` joins it and takes paths from its root. In the host's namespace they would read and write the host's
+ * files. So the monitor lives in a namespace of its own whose root is the container's, with its volumes; what
+ * only the guest has (tmpfs and the like) is an empty read-only directory there. /proc and /dev are the
+ * host's, read-only: the monitor itself needs them.
+ *
+ * What the monitor opens by an absolute path from then on lies in a tree that the container can change: it
+ * may not trust what it finds there.
+ */
+#ifndef HUSK_SHIM_MONITOR_VIEW_H
+#define HUSK_SHIM_MONITOR_VIEW_H
+
+#include "common/error.h"
+#include "shim/bundle.h"
+
+/* Takes the calling process, which has one thread, into a mount namespace with the bundle's tree as its root.
+ * The container is created, so that its mount points are there; a root without /proc and /dev is replaced by
+ * an empty one. 0, or -1 with err filled: then the process is in no state to go on. */
+int monitor_enter_view(const struct bundle *bundle, struct error *err);
+
+#endif
