@@ -12,7 +12,7 @@ bundle_make "$bundle" '.process.args = ["sh", "-c", $script] | .linux.resources.
     stop) rm /srv/order; exit ;;
     esac; sleep 0.1; done'
 rm -f "$rootfs/srv/order"
-husk run --detach --bundle "$bundle" c1 > "$work/out" 2>&1 < /dev/null
+husk run --detach --bundle "$bundle" c1 > "$work/out" 2>&1 < /dev/null || fail "run: $(cat "$work/out")"
 
 # --- ps
 wait_for 30 eval '[ "$(husk ps c1 | grep -c "sleep 100[12]\$")" = 2 ]' || fail "ps: $(husk ps c1)"

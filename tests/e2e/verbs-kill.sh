@@ -16,7 +16,7 @@ while True:
     signal.pause()
 PYTHON
 bundle_make "$bundle" '.process.args = ["python3", "/srv/signals.py"]'
-husk run --detach --bundle "$bundle" c1 > "$work/out" 2>&1 < /dev/null
+husk run --detach --bundle "$bundle" c1 > "$work/out" 2>&1 < /dev/null || fail "run: $(cat "$work/out")"
 wait_for 60 eval '[ "$(grep -c up "$work/out")" = 2 ]' || fail "not up: $(cat "$work/out")"
 
 sent=''
@@ -31,7 +31,7 @@ husk kill --all c1 USR2
 wait_for 20 grep -qx "child 12" "$work/out" || fail "kill --all did not reach the child"
 husk kill c1 # SIGTERM, which they both catch
 wait_for 20 grep -qx "init 15" "$work/out" || fail "no SIGTERM by default"
-for wrong in SIGNOSUCH 65 -1 RTMIN+31 TERM1; do fails_with "$wrong|option" husk kill c1 "$wrong"; done
+for wrong in SIGNOSUCH 65 -1 RTMIN+31 TERM1; do fails_with "signal|option" husk kill c1 "$wrong"; done
 husk kill -a c1 KILL
 wait_for 30 stopped c1 || fail "kill --all KILL left it running"
 fails_with 'container not running' husk kill c1 TERM
