@@ -26,12 +26,15 @@ ok "pause" podman pause one
 equal "paused" "$(podman inspect -f '{{.State.Status}}' one)" paused
 ok "unpause" podman unpause one
 
+# Callers enter the mount namespace of the pid: it is the container's tree, and nothing of the host's is in reach by it.
 echo copied > "$work/file"
-ok "cp into it" podman cp "$work/file" one:/srv/file
-equal "the copy" "$(podman exec one cat /srv/file)" copied
-ok "cp out of it" podman cp one:/etc/debian_version "$work/version"
-equal "the copy out" "$(cat "$work/version")" "$(cat /etc/debian_version)"
-matches "diff" "$(podman diff one)" "A /srv/file"
+ok "cp into it" podman cp "$work/file" one:/srv/copied-in
+equal "the copy" "$(podman exec one sh -c 'cat /srv/copied-in; echo own > /srv/own')" copied
+[ ! -e /srv/copied-in ] || fail "the copy went to the host"
+ok "cp out of it" podman cp one:/srv/own "$work/out"
+equal "the copy out" "$(cat "$work/out")" own
+equal "the pid's root" "$(cat "/proc/$pid/root/srv/own")" own
+matches "diff" "$(podman diff one)" "A /srv/copied-in"
 ok "update" podman update --pids-limit 77 one
 equal "the new limit" "$(podman exec one cat /sys/fs/cgroup/pids.max)" 77
 ok "rename" podman rename one two
