@@ -35,8 +35,8 @@ ok "cp out of it" podman cp one:/srv/own "$work/out"
 equal "the copy out" "$(cat "$work/out")" own
 equal "the pid's root" "$(cat "/proc/$pid/root/srv/own")" own
 matches "diff" "$(podman diff one)" "A /srv/copied-in"
-ok "update" podman update --pids-limit 77 one
-equal "the new limit" "$(podman exec one cat /sys/fs/cgroup/pids.max)" 77
+ok "update" podman update --cpus 0.7 one
+equal "the new limit" "$(podman exec one cat /sys/fs/cgroup/cpu.max)" "70000 100000"
 ok "rename" podman rename one two
 ok "stop" podman stop -t 30 two
 equal "exit status of the stopped" "$(podman wait two)" 5
