@@ -141,7 +141,7 @@ crash_expect() { # crash_expect REGEX
 # --- What a script must not leave ---------------------------------------------
 
 processes_list() { pgrep -x 'husk|husk-vmm' | grep -vxF "${processes_before:-none}" || true; }
-mounts_list() { cut -d' ' -f5 /proc/self/mountinfo | grep -vx /run/husk-bundle | sort; }
+mounts_list() { cut -d' ' -f5 /proc/self/mountinfo | grep -vxE '/run/(husk-bundle|netns)' | sort; }
 sockets_list() { awk 'NR > 1 && NF == 8 { print $8 }' /proc/net/unix | grep -F "$work" || true; }
 files_list() { [ ! -d "$state" ] || find "$state" -mindepth 2 || true; }
 
