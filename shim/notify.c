@@ -26,13 +26,13 @@ json_t *notify_add_to_spec(json_t *spec, const char *container, struct error *er
 {
     char name[NOTIFY_NAME_MAX];
     cleanup_json json_t *copy = json_copy(spec);
-    json_t *process = json_copy(json_object_get(spec, "process"));
-    json_t *env = json_copy(json_object_get(process, "env"));
+    cleanup_json json_t *process = json_copy(json_object_get(spec, "process"));
+    cleanup_json json_t *env = json_copy(json_object_get(process, "env"));
     notify_name(name, container);
     if (!env)
         env = json_array();
     if (!process || json_array_append_new(env, json_sprintf("NOTIFY_SOCKET=@%s", name)) < 0 ||
-        json_object_set_new(process, "env", env) < 0 || json_object_set_new(copy, "process", process) < 0) {
+        json_object_set(process, "env", env) < 0 || json_object_set(copy, "process", process) < 0) {
         error_set(err, 0, "NOTIFY_SOCKET: config.json has no process with an environment");
         return NULL;
     }

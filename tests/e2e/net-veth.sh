@@ -34,7 +34,7 @@ talk='
   echo ---
   ping -q -c 3 -W 20 10.89.0.1 >&2 && ping -q -c 1 -W 20 fd00:89::1 >&2 && echo pings
   ping -q -c 1 -W 5 -M do -s 1372 10.89.0.1 > /dev/null && echo "packets of the MTU"
-  ping -q -c 1 -W 5 -M do -s 1373 10.89.0.1 2>&1 > /dev/null | grep -o "Message too long\|message too long" | head -n 1
+  ping -c 1 -W 5 -M do -s 1373 10.89.0.1 2>&1 > /dev/null | grep -o "Message too long\|message too long" | head -n 1
   socat -u TCP:10.89.0.1:5001 - | sha256sum
   socat -u TCP6:[fd00:89::1]:5002 - | sha256sum
   socat -u TCP-LISTEN:5003 - | sha256sum

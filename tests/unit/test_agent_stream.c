@@ -289,8 +289,12 @@ static void the_hosts_half_close_hangs_a_terminal_up(void **state)
     /* A process may close its terminal and open it again. */
     char byte;
     assert_int_equal(write(fixture.process, "x", 1), 1);
-    fixture_turn(&fixture);
-    assert_int_equal(read(fixture.host, &byte, 1), 1);
+    for (int turn = 0; turn < 1000 && read(fixture.host, &byte, 1) != 1; turn++) {
+        usleep(1000); /* a worker of the kernel takes it to the master */
+        byte = 0;
+        fixture_turn(&fixture);
+    }
+    assert_int_equal(byte, 'x');
     assert_int_equal(read(fixture.host, &byte, 1), -1);
     assert_int_equal(shutdown(fixture.host, SHUT_WR), 0);
     fixture_turn(&fixture);

@@ -199,9 +199,11 @@ static void a_wrong_update_is_named(void **state)
 static void events_end_with_the_container(void **state)
 {
     struct agent_fixture *fixture = *state;
-    cleanup_free char *controllers = NULL;
-    if (fd_read_file_at(AT_FDCWD, CGROUP_ROOT "/cgroup.controllers", 4096, &controllers) <= 0 ||
-        !strstr(controllers, "memory"))
+    char *controllers = NULL;
+    bool has_memory = fd_read_file_at(AT_FDCWD, CGROUP_ROOT "/cgroup.controllers", 4096, &controllers) > 0 &&
+                      strstr(controllers, "memory");
+    free(controllers); /* skip() does not return */
+    if (!has_memory)
         skip(); /* tests/e2e/verbs-figures.sh has one */
     assert_int_equal(cgroup_enable_controllers(NULL), 0);
     cleanup_fd int in = start_container(fixture, "read x");
