@@ -3,7 +3,7 @@
  * container.c, cgroup.c. The shared tree holds this machine's root, read-only, in a mount namespace of the
  * test's own. Skipped (77) where that, or cgroup version 2, can't be had.
  */
-#include "agent_fixture.h"
+#include "container_fixture.h"
 
 #include "agent/cgroup.h"
 #include "agent/rootfs.h"
@@ -28,84 +28,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#define OUTPUT_MAX 65536
-#define EXIT_SKIP  77
-
-/* What `runc spec` writes, in short. */
-static const char config_base[] =
-    "{\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"boxed\",\"process\":{\"args\":["
-    "\"true\"],"
-    "\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0},\"env\":[\"PATH=/usr/bin:/bin\"],\"capabilities\":"
-    "{\"bounding\":[\"CAP_KILL\"],\"effective\":[\"CAP_KILL\"],\"permitted\":[\"CAP_KILL\"]},"
-    "\"noNewPrivileges\":true},\"mounts\":["
-    "{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\",\"options\":[\"nosuid\",\"noexec\"]},"
-    "{\"destination\":\"/"
-    "dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\",\"options\":[\"nosuid\",\"mode=755\"]},"
-    "{\"destination\":\"/dev/"
-    "pts\",\"type\":\"devpts\",\"source\":\"devpts\",\"options\":[\"ptmxmode=0666\"]},"
-    "{\"destination\":\"/tmp\",\"type\":\"tmpfs\",\"source\":\"t\",\"options\":[\"size=1m\"]}],"
-    "\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"}"
-    "],"
-    "\"maskedPaths\":[\"/proc/keys\",\"/proc/acpi\",\"/nowhere\"],\"readonlyPaths\":[\"/proc/sys\"]}}";
-
-struct outcome {
-    char out[OUTPUT_MAX], err[OUTPUT_MAX];
-    int status, signal;
-};
-
-static json_t *config_for_shell(const char *script)
-{
-    json_t *config = json_loads(config_base, 0, NULL);
-    json_t *args = json_pack("[s, s, s]", "sh", "-c", script);
-    json_object_set_new(json_object_get(config, "process"), "args", args);
-    return config;
-}
-
-static json_t *create_params(const char *id, json_t *config)
-{
-    json_t *create = json_pack("{s:s, s:O, s:s}", "container", id, "spec", config, "root", "rootfs");
-    if (json_array_size(json_object_get(config, "mounts")) > 4)
-        json_object_set_new(create, "mounts", json_pack("{s:s}", "4", "volume"));
-    json_decref(config);
-    return create;
-}
-
-static json_t *params(const char *id)
-{
-    return json_pack("{s:s}", "container", id);
-}
-
-static void take_status(json_t *result, struct outcome *outcome)
-{
-    json_t *status = json_object_get(result, "status");
-    outcome->status = status ? (int)json_integer_value(status) : -1;
-    outcome->signal = (int)json_integer_value(json_object_get(result, "signal"));
-    json_decref(result);
-}
-
-/* Runs a container to its end and deletes it. */
-static void run_config(struct agent_fixture *fixture, json_t *config, const char *input,
-                       struct outcome *outcome)
-{
-    json_decref(agent_call(fixture, "container.create", create_params("c", config)));
-    int in = agent_open_stream(fixture, "c", "init", "stdin");
-    cleanup_fd int out = agent_open_stream(fixture, "c", "init", "stdout");
-    cleanup_fd int err = agent_open_stream(fixture, "c", "init", "stderr");
-    json_decref(agent_call(fixture, "container.start", params("c")));
-    assert_int_equal(send(in, input, strlen(input), 0), (int)strlen(input));
-    close(in);
-    agent_read_all(fixture, out, outcome->out, OUTPUT_MAX);
-    agent_read_all(fixture, err, outcome->err, OUTPUT_MAX);
-    take_status(agent_call(fixture, "process.wait", params("c")), outcome);
-    json_decref(agent_call(fixture, "container.delete", params("c")));
-}
-
-static void run_shell(struct agent_fixture *fixture, const char *script, const char *input,
-                      struct outcome *outcome)
-{
-    run_config(fixture, config_for_shell(script), input, outcome);
-}
 
 /* The outcome is too large for some stacks and every test needs one. */
 static struct outcome outcome;
@@ -260,13 +182,13 @@ static void expect_create_error(struct agent_fixture *fixture, json_t *config, c
 
 static void what_fails_before_the_program_is_an_error_of_create(void **state)
 {
-    json_t *config = json_loads(config_base, 0, NULL);
+    json_t *config = config_for_shell("true");
     json_object_set_new(json_object_get(config, "process"), "args", json_pack("[s]", "no-such-program"));
     expect_create_error(*state, config, "exec: \"no-such-program\": executable file not found in $PATH");
-    config = json_loads(config_base, 0, NULL);
+    config = config_for_shell("true");
     json_object_set_new(json_object_get(config, "process"), "args", json_pack("[s]", "/no/such"));
     expect_create_error(*state, config, "no such file or directory");
-    config = json_loads(config_base, 0, NULL);
+    config = config_for_shell("true");
     json_object_set_new(json_object_get(config, "process"), "args", json_pack("[s]", "/etc/passwd"));
     expect_create_error(*state, config, "permission denied");
     config = config_for_shell("true");
@@ -477,114 +399,6 @@ static void a_created_container_can_be_deleted_by_force(void **state)
     assert_int_equal(agent_call_error(fixture, "container.start", params("c"), NULL, 0), ENOENT);
 }
 
-static int write_file(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "we");
-    if (!file)
-        return -1;
-    fputs(text, file);
-    return fclose(file);
-}
-
-static json_t *hook_shell(const char *script)
-{
-    return json_pack("{s:s, s:[s, s, s], s:[s], s:i}", "path", "/bin/sh", "args", "sh", "-c", script, "env",
-                     "PATH=/usr/bin:/bin", "timeout", 20);
-}
-
-static void hooks_run_in_the_containers_namespaces(void **state)
-{
-    json_t *config = config_for_shell("cat /tmp/created /tmp/started; echo; echo program");
-    json_object_set_new(config, "annotations", json_pack("{s:s}", "a", "b"));
-    json_object_set_new(
-        config, "hooks",
-        json_pack("{s:[o], s:[o, o]}", "createContainer",
-                  hook_shell("hostname > " ROOTFS_ATTACH_DIR
-                             "/tmp/created; grep -o '\"status\":\"[a-z]*\"' >> " ROOTFS_ATTACH_DIR
-                             "/tmp/created"),
-                  "startContainer", hook_shell("cat > /tmp/started"), hook_shell("echo hook 2 >&2")));
-    json_t *create = create_params("c", config);
-    json_object_set_new(create, "hooks", json_pack("{s:s}", "0", "rootfs/usr/bin/dash"));
-    json_object_set_new(create, "bundle", json_string("/the/bundle"));
-    struct agent_fixture *fixture = *state;
-    json_decref(agent_call(fixture, "container.create", create));
-    cleanup_fd int out = agent_open_stream(fixture, "c", "init", "stdout");
-    json_decref(agent_call(fixture, "container.start", params("c")));
-    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
-    assert_string_equal(outcome.out,
-                        "boxed\n\"status\":\"creating\"\n"
-                        "{\"id\":\"c\",\"status\":\"created\",\"pid\":1,\"bundle\":\"/the/bundle\","
-                        "\"annotations\":{\"a\":\"b\"}}\nprogram\n");
-    json_decref(agent_call(fixture, "process.wait", params("c")));
-    json_decref(agent_call(fixture, "container.delete", params("c")));
-}
-
-static void a_failing_hook_is_an_error_of_its_request(void **state)
-{
-    struct agent_fixture *fixture = *state;
-    char text[1024];
-    json_t *config = config_for_shell("true");
-    json_object_set_new(config, "hooks",
-                        json_pack("{s:[o]}", "createContainer", hook_shell("echo no; exit 3")));
-    json_t *create = create_params("c", config);
-    json_object_set_new(create, "hooks", json_pack("{s:s}", "0", "rootfs/usr/bin/dash"));
-    agent_call_error(fixture, "container.create", create, text, sizeof(text));
-    assert_string_equal(text, "hooks.createContainer[0]: /bin/sh: exit status 3: no");
-    assert_true(LIST_EMPTY(&fixture->sandbox.containers));
-
-    config = config_for_shell("true");
-    json_object_set_new(config, "hooks", json_pack("{s:[o]}", "startContainer", hook_shell("exit 4")));
-    json_decref(agent_call(fixture, "container.create", create_params("c", config)));
-    agent_call_error(fixture, "container.start", params("c"), text, sizeof(text));
-    assert_string_equal(text, "hooks.startContainer[0]: /bin/sh: exit status 4");
-    take_status(agent_call(fixture, "process.wait", params("c")), &outcome); /* it is stopped */
-    json_decref(agent_call(fixture, "container.delete", params("c")));
-}
-
-static void namespaces_of_another_container_are_joined(void **state)
-{
-    struct agent_fixture *fixture = *state;
-    json_t *config = config_for_shell("exec sleep 1000");
-    json_decref(agent_call(fixture, "container.create", create_params("first", config)));
-    json_decref(agent_call(fixture, "container.start", params("first")));
-    config = config_for_shell("hostname; cat /proc/1/comm; echo $$ | grep -c '^1$'");
-    json_object_del(config, "hostname");
-    json_t *list = json_loads("[{\"type\":\"mount\"},{\"type\":\"pid\",\"path\":\"/proc/9/ns/pid\"},"
-                              "{\"type\":\"uts\",\"path\":\"/proc/9/ns/uts\"},{\"type\":\"ipc\"}]",
-                              0, NULL);
-    json_object_set_new(json_object_get(config, "linux"), "namespaces", list);
-    json_incref(config);
-    char text[1024];
-    agent_call_error(fixture, "container.create", create_params("c", config), text, sizeof(text));
-    assert_non_null(strstr(text, "linux.namespaces[1].path: the pid namespace is of another kernel"));
-    json_t *create = create_params("c", config);
-    json_object_set_new(create, "namespaces", json_pack("{s:s, s:s}", "1", "first", "2", "first"));
-    json_decref(agent_call(fixture, "container.create", create));
-    cleanup_fd int out = agent_open_stream(fixture, "c", "init", "stdout");
-    json_decref(agent_call(fixture, "container.start", params("c")));
-    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
-    assert_string_equal(outcome.out, "boxed\nsleep\n0\n");
-    json_decref(agent_call(fixture, "process.wait", params("c")));
-    json_decref(agent_call(fixture, "container.delete", params("c")));
-    json_decref(
-        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "first", "force", 1)));
-}
-
-/* 0, or -1 when this machine can't hold the test. */
-static int prepare_machine(void)
-{
-    if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return -1;
-    if (mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0 || mkdir("/run/husk", 0755) < 0 ||
-        mkdir(SHARED_DIR, 0755) < 0 || mkdir(ROOTFS_ATTACH_DIR, 0755) < 0 ||
-        mkdir(SHARED_DIR "/rootfs", 0755) < 0 || mkdir(SHARED_DIR "/volume", 0755) < 0 ||
-        write_file(SHARED_DIR "/volume/note", "noted\n") < 0 ||
-        mount("/", SHARED_DIR "/rootfs", NULL, MS_BIND, NULL) < 0)
-        return -1;
-    umount2(CGROUP_ROOT, MNT_DETACH);
-    return mount("cgroup2", CGROUP_ROOT, "cgroup2", 0, NULL);
-}
-
 int main(void)
 {
 #define CONTAINER_TEST(name) cmocka_unit_test_setup_teardown(name, agent_fixture_open, agent_fixture_close)
@@ -607,11 +421,8 @@ int main(void)
         CONTAINER_TEST(an_idle_container_costs_nothing),
         CONTAINER_TEST(the_loss_of_the_owner_ends_container_and_guest),
         CONTAINER_TEST(a_created_container_can_be_deleted_by_force),
-        CONTAINER_TEST(hooks_run_in_the_containers_namespaces),
-        CONTAINER_TEST(a_failing_hook_is_an_error_of_its_request),
-        CONTAINER_TEST(namespaces_of_another_container_are_joined),
     };
-    if (prepare_machine()) {
+    if (container_fixture_prepare()) {
         fprintf(stderr, "agent_container: skipped: needs root, mounts and cgroup version 2: %s\n",
                 strerror(errno));
         return EXIT_SKIP;
