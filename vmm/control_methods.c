@@ -1,6 +1,7 @@
 /* The control socket's table, and the methods that ask for nothing but news: see control_methods.h. */
 #include "vmm/control_methods.h"
 
+#include "common/json.h"
 #include "vmm/machine.h"
 #include "vmm/virtio/mmio.h"
 
@@ -46,6 +47,23 @@ static int get_status(void *arg, struct control_request *request, json_t **resul
     *result = json_pack("{s:s*, s:o, s:o, s:i}", "id", target->id, "exits", status_exits_json(&exits),
                         "devices", devices, "free_slots", (int)free_slots);
     return *result ? 0 : error_set(err, ENOMEM, "status");
+}
+
+int control_slot_detach(struct control_target *target, unsigned slot, const struct control_request *request,
+                        struct error *err)
+{
+    bool force = false;
+    if (json_get_bool(request->params, "params", "force", &force, err) < 0)
+        return -1;
+    return machine_detach(target->machine, slot, force, err);
+}
+
+json_t *control_slot_describe(const struct control_target *target, unsigned slot)
+{
+    char name[MACHINE_SLOT_NAME_BYTES];
+    machine_slot_name(slot, name);
+    bool in_use = virtio_mmio_in_use(machine_slot_device(target->machine, slot));
+    return json_pack("{s:s, s:b}", "device", name, "in_use", in_use);
 }
 
 const struct control_method control_methods[] = {

@@ -13,20 +13,26 @@
  *   net.link      {"id": N, "up": bool} -> {}
  *   net.announce  {"id": N} -> {}
  *                 The guest tells its neighbours where it is.
- *   blk.attach    {"serial": TEXT, "ro", "direct": bool, "queues", "threads": N, "bps", "iops": N (0: no
- * limit)} with the disk's descriptor -> {"device": the guest's name of the slot} EEXIST when there is a disk
- * with this serial, ENOSPC when no slot is free. blk.detach    {"serial", "force": bool} -> {} EBUSY while
- * the guest's driver holds it, unless forced. ENODEV as below when there is none. blk.find      {"serial"} ->
- * {"device": NAME, "in_use": bool} blk.refresh   {"serial"} -> {"bytes": N} Looks at the file's size again;
- * the guest is told if it changed. blk.limit     {"serial", "bps", "iops": N (0 or absent: none)} -> {}
+ *   blk.attach    {"serial": TEXT, "ro", "direct": bool, "queues", "threads": N, "bps", "iops": N}
+ *                 with the disk's descriptor -> {"device": the guest's name of the slot}
+ *                 bps and iops: 0 is no limit. EEXIST when there is a disk with this serial, ENOSPC when no
+ *                 slot is free.
+ *   blk.detach    {"serial", "force": bool} -> {}
+ *                 EBUSY while the guest's driver holds it, unless forced. ENODEV as below when there is none.
+ *   blk.find      {"serial"} -> {"device": NAME, "in_use": bool}
+ *   blk.refresh   {"serial"} -> {"bytes": N}
+ *                 Looks at the file's size again; the guest is told if it changed.
+ *   blk.limit     {"serial", "bps", "iops": N (0 or absent: none)} -> {}
+ *
  *   cpus.resize   {"cpus": N} -> {"cpus": vCPUs there are}
  *                 At least N vCPUs exist, for the guest to bring online. ERANGE beyond --cpus-max.
- *   memory.resize {"mib": N, "timeout_ms": N (5000)} -> {"mib": what the guest has plugged, boot memory
- * included} Asks the guest for N MiB in all (at least its boot memory), and answers once it is there or the
- * time is over. ERANGE beyond --memory-max, ENOTSUP without it. memory.balloon {"mib": N} -> {} Asks the
- * guest to hold N MiB back. memory.info   {} -> {"boot_mib", "max_mib", "requested_mib", "mib",
- * "balloon_mib", "returned_bytes", "statistics": {"free-memory": bytes, ...}}; the last three only with a
- * balloon
+ *   memory.resize {"mib": N, "timeout_ms": N (5000)} -> {"mib": plugged, boot memory included}
+ *                 Asks the guest for N MiB in all (at least its boot memory), and answers once it is there or
+ *                 the time is over. ERANGE beyond --memory-max, ENOTSUP without it.
+ *   memory.balloon {"mib": N} -> {}
+ *                 Asks the guest to hold N MiB back.
+ *   memory.info   {} -> {"boot_mib", "max_mib", "requested_mib", "mib", "balloon_mib", "returned_bytes",
+ *                 "statistics": {"free-memory": bytes, ...}}; the last three only with a balloon
  */
 #ifndef HUSK_VMM_CONTROL_METHODS_H
 #define HUSK_VMM_CONTROL_METHODS_H
@@ -51,6 +57,11 @@ struct control_target {
 
 extern const struct control_method control_methods[];
 extern const size_t control_methods_count;
+
+/* What every kind of device has in common: the ends of *.detach and *.find for the device in `slot`. */
+int control_slot_detach(struct control_target *target, unsigned slot, const struct control_request *request,
+                        struct error *err);
+json_t *control_slot_describe(const struct control_target *target, unsigned slot);
 
 /* Handlers: control_net.c. */
 int control_net_attach(void *arg, struct control_request *request, json_t **result, struct error *err);

@@ -111,25 +111,17 @@ int control_net_attach(void *arg, struct control_request *request, json_t **resu
 
 int control_net_detach(void *arg, struct control_request *request, json_t **result, struct error *err)
 {
-    struct control_target *target = arg;
-    bool force = false;
     (void)result;
-    int slot = get_slot(target, request, err);
-    if (slot < 0 || json_get_bool(request->params, "params", "force", &force, err) < 0)
-        return -1;
-    return machine_detach(target->machine, (unsigned)slot, force, err);
+    int slot = get_slot(arg, request, err);
+    return slot < 0 ? -1 : control_slot_detach(arg, (unsigned)slot, request, err);
 }
 
 int control_net_find(void *arg, struct control_request *request, json_t **result, struct error *err)
 {
-    struct control_target *target = arg;
-    char name[MACHINE_SLOT_NAME_BYTES];
-    int slot = get_slot(target, request, err);
+    int slot = get_slot(arg, request, err);
     if (slot < 0)
         return -1;
-    machine_slot_name((unsigned)slot, name);
-    bool in_use = virtio_mmio_in_use(machine_slot_device(target->machine, (unsigned)slot));
-    *result = json_pack("{s:s, s:b}", "device", name, "in_use", in_use);
+    *result = control_slot_describe(arg, (unsigned)slot);
     return 0;
 }
 

@@ -220,6 +220,36 @@ static void bytes_go_through_without_loss_and_ends_are_passed_on(void **state)
     assert_int_equal(wait_monitor(fixture), 0);
 }
 
+/* What callers reach by the monitor's pid is the container's tree, never the host's. */
+static void the_monitors_root_is_the_containers(void **state)
+{
+    static const char *const directories[] = {"rootfs/proc", "rootfs/dev"};
+    struct fixture *fixture = *state;
+    struct error err;
+    struct stat own, seen;
+    char path[PATH_MAX];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/%s", fixture->dir, directories[i]);
+        assert_int_equal(mkdir(path, 0755), 0);
+    }
+    write_file(fixture->dir, "rootfs/c", "below the mount");
+    assert_int_equal(create(fixture, "\"cat\"", &err), 0);
+    snprintf(path, sizeof(path), "/proc/%d/root%s", (int)fixture->monitor, fixture->dir);
+    assert_int_equal(stat(path, &seen), -1);
+    snprintf(path, sizeof(path), "/proc/%d/root/c", (int)fixture->monitor);
+    assert_int_equal(stat(path, &seen), 0);
+    snprintf(path, sizeof(path), "%s/config.json", fixture->dir);
+    assert_int_equal(stat(path, &own), 0);
+    assert_true(seen.st_ino == own.st_ino && seen.st_dev == own.st_dev);
+    assert_int_equal(container_delete(&fixture->context, "c1", true, &err), 0);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/%s", fixture->dir, directories[i]);
+        assert_int_equal(rmdir(path), 0);
+    }
+    snprintf(path, sizeof(path), "%s/rootfs/c", fixture->dir);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void a_signal_to_the_monitor_is_the_programs(void **state)
 {
     struct fixture *fixture = *state;
@@ -339,6 +369,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_program_runs_and_its_status_is_the_monitors),
         TEST(bytes_go_through_without_loss_and_ends_are_passed_on),
+        TEST(the_monitors_root_is_the_containers),
         TEST(a_signal_to_the_monitor_is_the_programs),
         TEST(illegal_transitions_are_errors_of_their_own),
         TEST(a_program_that_is_missing_is_starts_error),
