@@ -3,6 +3,7 @@
  * that are inside a device while it goes. Needs a KVM device; skipped (exit status 77) without.
  */
 #include "common/loop.h"
+#include "vmm/control_methods.h"
 #include "vmm/device_tree.h"
 #include "vmm/machine_internal.h"
 #include "vmm/snapshot.h"
@@ -142,6 +143,32 @@ static void device_in_use_goes_by_force(void **state)
     attach(f);
 }
 
+/* The ends of the control socket's *.find and *.detach. */
+static void a_request_tells_and_takes_what_is_in_a_slot(void **state)
+{
+    struct fixture *f = *state;
+    struct error err;
+    struct control_target target = {.loop = f->loop, .machine = f->machine};
+    unsigned slot = attach(f);
+    set(f, slot, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+    json_t *found = control_slot_describe(&target, slot);
+    assert_string_equal(json_string_value(json_object_get(found, "device")), "d0001000.virtio");
+    assert_true(json_is_true(json_object_get(found, "in_use")));
+    json_decref(found);
+
+    json_t *params = json_object();
+    struct control_request request = {.params = params};
+    assert_int_equal(control_slot_detach(&target, slot, &request, &err), -1);
+    assert_int_equal(err.code, EBUSY);
+    json_object_set_new(params, "force", json_string("yes"));
+    assert_int_equal(control_slot_detach(&target, slot, &request, &err), -1);
+    assert_non_null(strstr(err.text, "force"));
+    json_object_set_new(params, "force", json_true());
+    assert_int_equal(control_slot_detach(&target, slot, &request, &err), 0);
+    json_decref(params);
+    assert_int_equal(get(f, slot, VIRTIO_MMIO_DEVICE_ID), 0);
+}
+
 static void more_devices_than_slots_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -270,6 +297,7 @@ int main(void)
         slots_test(empty_slot_is_a_transport_without_a_device),
         slots_test(device_comes_and_goes),
         slots_test(device_in_use_goes_by_force),
+        slots_test(a_request_tells_and_takes_what_is_in_a_slot),
         slots_test(more_devices_than_slots_are_refused),
         slots_test(slots_have_the_names_that_linux_gives_them),
         slots_test(vcpu_may_be_inside_a_device_that_goes),
