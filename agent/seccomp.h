@@ -11,7 +11,7 @@
 
 struct seccomp_filter {
     struct sock_fprog program;
-    unsigned flags; /* SECCOMP_FILTER_FLAG_* */
+    unsigned long flags; /* SECCOMP_FILTER_FLAG_* */
 };
 
 /* Loads the filter for the calling thread, which needs no_new_privs or CAP_SYS_ADMIN. 0 or -1. */

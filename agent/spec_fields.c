@@ -3,6 +3,7 @@
  */
 #include "agent/spec_fields.h"
 
+#include "common/fd.h"
 #include "common/json.h"
 
 #include <stdio.h>
@@ -118,4 +119,18 @@ int spec_get_name(const json_t *object, const char *where, const char *key, cons
         return error_set(err, 0, "%s%s%s: '%s' is not known", where, *where ? "." : "", key, name);
     *value = row->value;
     return 1;
+}
+
+int spec_get_flags(const json_t *object, const char *where, const char *key, const struct spec_name *names,
+                   unsigned long *flags, struct error *err)
+{
+    cleanup_free const char **given = NULL;
+    int got = json_get_strings(object, where, key, &given, err);
+    for (size_t i = 0; got > 0 && given[i]; i++) {
+        const struct spec_name *flag = spec_name_find(names, given[i]);
+        if (!flag)
+            return error_set(err, 0, "%s.%s[%zu]: '%s' is not known", where, key, i, given[i]);
+        *flags |= flag->value;
+    }
+    return got;
 }

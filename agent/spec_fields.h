@@ -55,6 +55,10 @@ struct spec_name {
  * of common/json.h. */
 int spec_get_name(const json_t *object, const char *where, const char *key, const struct spec_name *names,
                   unsigned long *value, struct error *err);
+/* The same for a list of names, whose values are joined by or into *flags; a name that is not in the table is
+ * an error with its place. 1 when there is a list, 0 when not, -1. */
+int spec_get_flags(const json_t *object, const char *where, const char *key, const struct spec_name *names,
+                   unsigned long *flags, struct error *err);
 
 /* The row of the table with that name, or NULL. */
 const struct spec_name *spec_name_find(const struct spec_name *names, const char *name);

@@ -307,16 +307,10 @@ static int scheduler_flags(struct spec_scheduler *scheduler, const json_t *objec
         {"SCHED_FLAG_UTIL_CLAMP_MAX", SCHED_FLAG_UTIL_CLAMP_MAX},
         {NULL, 0},
     };
-    cleanup_free const char **names = NULL;
-    if (json_get_strings(object, where, "flags", &names, err) < 0)
-        return -1;
-    for (size_t i = 0; names && names[i]; i++) {
-        const struct spec_name *flag = spec_name_find(known, names[i]);
-        if (!flag)
-            return error_set(err, 0, "%s.flags[%zu]: '%s' is not known", where, i, names[i]);
-        scheduler->flags |= flag->value;
-    }
-    return 0;
+    unsigned long flags = 0;
+    int got = spec_get_flags(object, where, "flags", known, &flags, err);
+    scheduler->flags |= flags;
+    return got < 0 ? -1 : 0;
 }
 
 static int process_scheduler(void *into, const json_t *object, const char *where, const char *key,

@@ -171,7 +171,7 @@ static int architectures_parse(scmp_filter_ctx context, const json_t *object, co
     return 0;
 }
 
-static int flags_parse(unsigned *flags, const json_t *object, const char *where, struct error *err)
+static int flags_parse(unsigned long *flags, const json_t *object, const char *where, struct error *err)
 {
     static const struct spec_name known[] = {
         {"SECCOMP_FILTER_FLAG_TSYNC", 0}, /* one thread has nothing to synchronise */
@@ -180,16 +180,7 @@ static int flags_parse(unsigned *flags, const json_t *object, const char *where,
         {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0}, /* concerns SCMP_ACT_NOTIFY alone */
         {NULL, 0},
     };
-    cleanup_free const char **names = NULL;
-    if (json_get_strings(object, where, "flags", &names, err) < 0)
-        return -1;
-    for (size_t i = 0; names && names[i]; i++) {
-        const struct spec_name *flag = spec_name_find(known, names[i]);
-        if (!flag)
-            return error_set(err, 0, "%s.flags[%zu]: '%s' is not known", where, i, names[i]);
-        *flags |= (unsigned)flag->value;
-    }
-    return 0;
+    return spec_get_flags(object, where, "flags", known, flags, err) < 0 ? -1 : 0;
 }
 
 /* libseccomp writes its program to an fd only. */

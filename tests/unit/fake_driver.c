@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -219,4 +220,38 @@ void fake_mmio_kick(struct virtio_mmio *mmio, struct loop *loop, unsigned queue)
     if (write(virtio_mmio_queue_fd(mmio, queue), &one, sizeof(one)) != sizeof(one))
         die("kick");
     fake_loop_settle(loop);
+}
+
+void fake_rig_init(struct fake_rig *rig, uint64_t ram_bytes, uint64_t buffer_bytes)
+{
+    *rig = (struct fake_rig){.loop = loop_new(), .irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (!rig->loop || rig->irq_fd < 0)
+        abort();
+    fake_memory_init(&rig->memory, ram_bytes);
+    rig->buffer = fake_alloc(&rig->memory, buffer_bytes, 4096);
+}
+
+void fake_rig_attach(struct fake_rig *rig, struct virtio_device *device)
+{
+    rig->device = device;
+    rig->mmio = device ? virtio_mmio_new(device, &rig->memory.map, rig->irq_fd) : NULL;
+    if (!rig->mmio)
+        abort();
+}
+
+void fake_rig_fini(struct fake_rig *rig)
+{
+    virtio_mmio_free(rig->mmio);
+    loop_free(rig->loop);
+    close(rig->irq_fd);
+    fake_memory_fini(&rig->memory);
+}
+
+uint32_t fake_rig_request(struct fake_rig *rig, struct fake_queue *queue, unsigned index,
+                          const struct fake_segment *segments, unsigned count)
+{
+    uint32_t length = UINT32_MAX;
+    fake_queue_add(queue, segments, count);
+    fake_mmio_kick(rig->mmio, rig->loop, index);
+    return fake_queue_used(queue, NULL, &length) ? length : UINT32_MAX;
 }

@@ -74,4 +74,24 @@ uint32_t fake_mmio_start(struct virtio_mmio *mmio, uint64_t features, const stru
 void fake_mmio_kick(struct virtio_mmio *mmio, struct loop *loop, unsigned queue);
 void fake_loop_settle(struct loop *loop);
 
+/* What a small device's tests need around it. */
+struct fake_rig {
+    struct fake_memory memory;
+    struct loop *loop;
+    struct virtio_device *device; /* the transport's */
+    struct virtio_mmio *mmio;
+    gpa_t buffer; /* for what a test puts into chains */
+    int irq_fd;
+};
+
+/* RAM, a loop and a buffer in the RAM; no device yet. */
+void fake_rig_init(struct fake_rig *rig, uint64_t ram_bytes, uint64_t buffer_bytes);
+/* Attaches the device, which is not NULL, to a transport. Again after the transport was freed. */
+void fake_rig_attach(struct fake_rig *rig, struct virtio_device *device);
+void fake_rig_fini(struct fake_rig *rig);
+/* Offers one chain in a queue of the device and has it served: the used length, UINT32_MAX when the chain did
+ * not come back. */
+uint32_t fake_rig_request(struct fake_rig *rig, struct fake_queue *queue, unsigned index,
+                          const struct fake_segment *segments, unsigned count);
+
 #endif

@@ -105,6 +105,23 @@ void net_fixture_fini(struct net_fixture *f)
     fake_memory_fini(&f->memory);
 }
 
+int net_fixture_set_up(void **state)
+{
+    struct net_fixture *f = calloc(1, sizeof(*f));
+    if (!f)
+        return -1;
+    net_fixture_init(f, 1);
+    *state = f;
+    return 0;
+}
+
+int net_fixture_tear_down(void **state)
+{
+    net_fixture_fini(*state);
+    free(*state);
+    return 0;
+}
+
 uint32_t net_fixture_start(struct net_fixture *f, uint64_t features)
 {
     fake_mmio_set(f->mmio, VIRTIO_MMIO_STATUS, 0);

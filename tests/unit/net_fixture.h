@@ -42,6 +42,9 @@ struct net_fixture {
 /* A device with pairs queue pairs, attached to its transport, not started. */
 void net_fixture_init(struct net_fixture *f, unsigned pairs);
 void net_fixture_fini(struct net_fixture *f);
+/* cmocka's set-up and tear-down: *state is a fixture with one pair. */
+int net_fixture_set_up(void **state);
+int net_fixture_tear_down(void **state);
 /* Reset to DRIVER_OK with fresh queues; the status. With MQ the control queue is the last one. */
 uint32_t net_fixture_start(struct net_fixture *f, uint64_t features);
 /* Sends a packet of `bytes` (header included) from the host: a zero header, then a pattern. */

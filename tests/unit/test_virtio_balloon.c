@@ -29,35 +29,27 @@
 enum { INFLATEQ, DEFLATEQ, STATSQ, DENSE_REPORTINGQ, REPORTINGQ, QUEUES };
 
 struct fixture {
-    struct fake_memory memory;
+    struct fake_rig rig;
     struct fake_queue queue[QUEUES];
-    struct loop *loop;
-    struct virtio_device *device;
-    struct virtio_mmio *mmio;
-    gpa_t buffer;
-    int irq_fd;
 };
 
 static void start(struct fixture *f, uint64_t features, unsigned queues)
 {
-    uint32_t status = fake_mmio_start(f->mmio, features, f->queue, queues);
+    uint32_t status = fake_mmio_start(f->rig.mmio, features, f->queue, queues);
     assert_true(status & VIRTIO_CONFIG_S_DRIVER_OK);
     assert_false(status & VIRTIO_CONFIG_S_NEEDS_RESET);
-    fake_loop_settle(f->loop);
+    fake_loop_settle(f->rig.loop);
 }
 
 static void device_make(struct fixture *f)
 {
-    f->device = virtio_balloon_new(f->loop, &f->memory.map);
-    assert_non_null(f->device);
-    f->mmio = virtio_mmio_new(f->device, &f->memory.map, f->irq_fd);
-    assert_non_null(f->mmio);
+    fake_rig_attach(&f->rig, virtio_balloon_new(f->rig.loop, &f->rig.memory.map));
 }
 
 static void queues_make(struct fixture *f)
 {
     for (unsigned i = 0; i < QUEUES; i++)
-        fake_queue_init(&f->queue[i], &f->memory, QUEUE_SIZE);
+        fake_queue_init(&f->queue[i], &f->rig.memory, QUEUE_SIZE);
 }
 
 static int set_up(void **state)
@@ -65,10 +57,7 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
     if (!f)
         return -1;
-    fake_memory_init(&f->memory, RAM_BYTES);
-    f->buffer = fake_alloc(&f->memory, PAGE, PAGE);
-    f->loop = loop_new();
-    f->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    fake_rig_init(&f->rig, RAM_BYTES, PAGE);
     device_make(f);
     queues_make(f);
     *state = f;
@@ -78,10 +67,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    virtio_mmio_free(f->mmio);
-    loop_free(f->loop);
-    close(f->irq_fd);
-    fake_memory_fini(&f->memory);
+    fake_rig_fini(&f->rig);
     free(f);
     return 0;
 }
@@ -92,7 +78,7 @@ static unsigned resident(const struct fixture *f, gpa_t gpa, size_t bytes)
     unsigned char present[8192];
     unsigned count = 0;
     assert_true(bytes / PAGE <= sizeof(present));
-    assert_int_equal(mincore(fake_at(&f->memory, gpa), bytes, present), 0);
+    assert_int_equal(mincore(fake_at(&f->rig.memory, gpa), bytes, present), 0);
     for (size_t i = 0; i < bytes / PAGE; i++)
         count += present[i] & 1;
     return count;
@@ -100,8 +86,8 @@ static unsigned resident(const struct fixture *f, gpa_t gpa, size_t bytes)
 
 static gpa_t touched(struct fixture *f, size_t bytes)
 {
-    gpa_t gpa = fake_alloc(&f->memory, bytes, 2u << 20);
-    memset(fake_at(&f->memory, gpa), 0xa5, bytes);
+    gpa_t gpa = fake_alloc(&f->rig.memory, bytes, 2u << 20);
+    memset(fake_at(&f->rig.memory, gpa), 0xa5, bytes);
     assert_int_equal(resident(f, gpa, bytes), bytes / PAGE);
     return gpa;
 }
@@ -109,19 +95,17 @@ static gpa_t touched(struct fixture *f, size_t bytes)
 static uint32_t request(struct fixture *f, unsigned queue, const struct fake_segment *segments,
                         unsigned count)
 {
-    fake_queue_add(&f->queue[queue], segments, count);
-    fake_mmio_kick(f->mmio, f->loop, queue);
-    uint32_t length = UINT32_MAX;
-    assert_true(fake_queue_used(&f->queue[queue], NULL, &length));
+    uint32_t length = fake_rig_request(&f->rig, &f->queue[queue], queue, segments, count);
+    assert_int_not_equal(length, UINT32_MAX);
     return length;
 }
 
 static void inflate(struct fixture *f, unsigned queue, const uint32_t *pages, unsigned count)
 {
-    uint32_t *numbers = fake_at(&f->memory, f->buffer);
+    uint32_t *numbers = fake_at(&f->rig.memory, f->rig.buffer);
     for (unsigned i = 0; i < count; i++)
         numbers[i] = htole32(pages[i]);
-    struct fake_segment segment = {f->buffer, count * 4, false};
+    struct fake_segment segment = {f->rig.buffer, count * 4, false};
     request(f, queue, &segment, 1);
 }
 
@@ -135,13 +119,13 @@ static void inflated_pages_leave(void **state)
     uint32_t pages[] = {first, first + 1, first + 2, first + 9, first + 8, first + 7, first + 40, first + 20};
     inflate(f, INFLATEQ, pages, 8);
     assert_int_equal(resident(f, gpa, 64 * PAGE), 64 - 8);
-    assert_int_equal(virtio_balloon_get_returned_bytes(f->device), 8 * PAGE);
+    assert_int_equal(virtio_balloon_get_returned_bytes(f->rig.device), 8 * PAGE);
     for (unsigned i = 0; i < 8; i++)
         assert_int_equal(resident(f, (gpa_t)pages[i] * PAGE, PAGE), 0);
     /* Taken back by touching; deflating itself changes nothing. */
     inflate(f, DEFLATEQ, pages, 8);
-    assert_int_equal(*(uint8_t *)fake_at(&f->memory, gpa), 0);
-    assert_int_equal(((uint8_t *)fake_at(&f->memory, gpa))[3 * PAGE], 0xa5);
+    assert_int_equal(*(uint8_t *)fake_at(&f->rig.memory, gpa), 0);
+    assert_int_equal(((uint8_t *)fake_at(&f->rig.memory, gpa))[3 * PAGE], 0xa5);
 }
 
 static void pages_that_are_no_ram_are_skipped(void **state)
@@ -152,8 +136,8 @@ static void pages_that_are_no_ram_are_skipped(void **state)
     uint32_t pages[] = {0, UINT32_MAX, (uint32_t)(gpa / PAGE), 0x80000000u};
     inflate(f, INFLATEQ, pages, 4);
     assert_int_equal(resident(f, gpa, PAGE), 0);
-    assert_int_equal(virtio_balloon_get_returned_bytes(f->device), PAGE);
-    assert_false(fake_mmio_get(f->mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+    assert_int_equal(virtio_balloon_get_returned_bytes(f->rig.device), PAGE);
+    assert_false(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
 static void reported_ranges_leave(void **state)
@@ -164,7 +148,7 @@ static void reported_ranges_leave(void **state)
     struct fake_segment segments[] = {{gpa, 4u << 20, true}, {gpa + (8u << 20), 16u << 20, true}};
     assert_int_equal(request(f, DENSE_REPORTINGQ, segments, 2), 0);
     assert_int_equal(resident(f, gpa, 32u << 20), (12u << 20) / PAGE);
-    assert_int_equal(((uint8_t *)fake_at(&f->memory, gpa))[5u << 20], 0xa5);
+    assert_int_equal(((uint8_t *)fake_at(&f->rig.memory, gpa))[5u << 20], 0xa5);
 }
 
 static void reporting_works_at_each_place_of_its_queue(void **state)
@@ -190,7 +174,7 @@ static void parts_of_pages_stay(void **state)
     struct fake_segment segment = {gpa + 100, 2 * PAGE, true};
     request(f, DENSE_REPORTINGQ, &segment, 1);
     assert_int_equal(resident(f, gpa, 4 * PAGE), 3);
-    assert_int_equal(((uint8_t *)fake_at(&f->memory, gpa))[2 * PAGE], 0xa5);
+    assert_int_equal(((uint8_t *)fake_at(&f->rig.memory, gpa))[2 * PAGE], 0xa5);
 }
 
 static void poisoned_pages_are_not_reported_away(void **state)
@@ -199,12 +183,12 @@ static void poisoned_pages_are_not_reported_away(void **state)
     start(f, STATS | POISON | REPORTING, 4);
     gpa_t gpa = touched(f, 2 * PAGE);
     struct fake_segment segment = {gpa, PAGE, true};
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_balloon_config, poison_val),
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_balloon_config, poison_val),
                   0xaaaaaaaa);
     request(f, DENSE_REPORTINGQ, &segment, 1);
     assert_int_equal(resident(f, gpa, 2 * PAGE), 2);
     /* Zero is what fresh pages hold. */
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_balloon_config, poison_val), 0);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_balloon_config, poison_val), 0);
     request(f, DENSE_REPORTINGQ, &segment, 1);
     assert_int_equal(resident(f, gpa, 2 * PAGE), 1);
 }
@@ -218,11 +202,11 @@ static void file_pages_become_zeros(void **state)
     char text[2 * PAGE];
     memset(text, 'k', sizeof(text));
     assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
-    uint8_t *hva = fake_at(&f->memory, gpa);
+    uint8_t *hva = fake_at(&f->rig.memory, gpa);
     assert_ptr_not_equal(
         mmap(hva + 2 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0), MAP_FAILED);
     close(fd);
-    assert_int_equal(guest_memory_set_file(&f->memory.map, gpa + 2 * PAGE, 2 * PAGE), 0);
+    assert_int_equal(guest_memory_set_file(&f->rig.memory.map, gpa + 2 * PAGE, 2 * PAGE), 0);
     assert_int_equal(hva[3 * PAGE], 'k');
     struct fake_segment segment = {gpa + PAGE, 6 * PAGE, true};
     request(f, DENSE_REPORTINGQ, &segment, 1);
@@ -237,18 +221,18 @@ static void target_is_announced(void **state)
     struct fixture *f = *state;
     uint64_t raised;
     start(f, STATS | REPORTING, 4);
-    while (read(f->irq_fd, &raised, sizeof(raised)) > 0)
+    while (read(f->rig.irq_fd, &raised, sizeof(raised)) > 0)
         ;
-    virtio_balloon_set_target(f->device, 1234);
-    assert_int_equal(read(f->irq_fd, &raised, sizeof(raised)), sizeof(raised));
-    assert_true(fake_mmio_get(f->mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
-    assert_int_equal(fake_mmio_get(f->mmio, VIRTIO_MMIO_CONFIG), 1234);
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_CONFIG + 4, 1200);
-    assert_int_equal(virtio_balloon_get_actual(f->device), 1200);
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_CONFIG, 99); /* not the driver's to write */
-    assert_int_equal(fake_mmio_get(f->mmio, VIRTIO_MMIO_CONFIG), 1234);
-    virtio_balloon_set_target(f->device, 1234); /* no news */
-    assert_int_equal(read(f->irq_fd, &raised, sizeof(raised)), -1);
+    virtio_balloon_set_target(f->rig.device, 1234);
+    assert_int_equal(read(f->rig.irq_fd, &raised, sizeof(raised)), sizeof(raised));
+    assert_true(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+    assert_int_equal(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_CONFIG), 1234);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_CONFIG + 4, 1200);
+    assert_int_equal(virtio_balloon_get_actual(f->rig.device), 1200);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_CONFIG, 99); /* not the driver's to write */
+    assert_int_equal(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_CONFIG), 1234);
+    virtio_balloon_set_target(f->rig.device, 1234); /* no news */
+    assert_int_equal(read(f->rig.irq_fd, &raised, sizeof(raised)), -1);
 }
 
 static void count(void *arg)
@@ -263,32 +247,32 @@ static void offer_statistics(struct fixture *f, uint64_t free_bytes)
         {htole16(0xffff), htole64(1)},
         {htole16(VIRTIO_BALLOON_S_OOM_KILL), htole64(3)},
     };
-    memcpy(fake_at(&f->memory, f->buffer), stats, sizeof(stats));
-    struct fake_segment segment = {f->buffer, sizeof(stats), false};
+    memcpy(fake_at(&f->rig.memory, f->rig.buffer), stats, sizeof(stats));
+    struct fake_segment segment = {f->rig.buffer, sizeof(stats), false};
     fake_queue_add(&f->queue[STATSQ], &segment, 1);
-    fake_mmio_kick(f->mmio, f->loop, STATSQ);
+    fake_mmio_kick(f->rig.mmio, f->rig.loop, STATSQ);
 }
 
 static void statistics_come_when_asked_for(void **state)
 {
     struct fixture *f = *state;
     unsigned done = 0;
-    assert_int_equal(virtio_balloon_request_statistics(f->device, count, &done), -ENODEV);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), -ENODEV);
     start(f, STATS | REPORTING, 4);
     offer_statistics(f, 1000);
     assert_false(fake_queue_used(&f->queue[STATSQ], NULL, NULL)); /* held */
-    assert_int_equal(virtio_balloon_get_statistics(f->device)->value[VIRTIO_BALLOON_S_MEMFREE], 1000);
-    assert_int_equal(virtio_balloon_request_statistics(f->device, count, &done), 0);
-    assert_int_equal(virtio_balloon_request_statistics(f->device, count, &done), -EBUSY);
+    assert_int_equal(virtio_balloon_get_statistics(f->rig.device)->value[VIRTIO_BALLOON_S_MEMFREE], 1000);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), 0);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), -EBUSY);
     assert_true(fake_queue_used(&f->queue[STATSQ], NULL, NULL));
     assert_int_equal(done, 0);
     offer_statistics(f, 2000);
     assert_int_equal(done, 1);
-    const struct virtio_balloon_statistics *statistics = virtio_balloon_get_statistics(f->device);
+    const struct virtio_balloon_statistics *statistics = virtio_balloon_get_statistics(f->rig.device);
     assert_int_equal(statistics->value[VIRTIO_BALLOON_S_MEMFREE], 2000);
     assert_int_equal(statistics->value[VIRTIO_BALLOON_S_OOM_KILL], 3);
     assert_int_equal(statistics->present, 1u << VIRTIO_BALLOON_S_MEMFREE | 1u << VIRTIO_BALLOON_S_OOM_KILL);
-    assert_int_equal(virtio_balloon_request_statistics(f->device, NULL, NULL), 0);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, NULL, NULL), 0);
 }
 
 static void more_statistics_buffers_than_one_are_given_back(void **state)
@@ -301,7 +285,7 @@ static void more_statistics_buffers_than_one_are_given_back(void **state)
     while (fake_queue_used(&f->queue[STATSQ], NULL, NULL))
         given_back++;
     assert_int_equal(given_back, 19);
-    assert_int_equal(virtio_balloon_get_statistics(f->device)->value[VIRTIO_BALLOON_S_MEMFREE], 19);
+    assert_int_equal(virtio_balloon_get_statistics(f->rig.device)->value[VIRTIO_BALLOON_S_MEMFREE], 19);
 }
 
 static void broken_rings_need_reset(void **state)
@@ -312,8 +296,8 @@ static void broken_rings_need_reset(void **state)
         start(f, STATS | REPORTING, QUEUES);
         struct fake_segment outside = {0, 16, queue >= DENSE_REPORTINGQ};
         fake_queue_add(&f->queue[queue], &outside, 1);
-        fake_mmio_kick(f->mmio, f->loop, queue);
-        assert_true(fake_mmio_get(f->mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+        fake_mmio_kick(f->rig.mmio, f->rig.loop, queue);
+        assert_true(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
     }
     queues_make(f);
     start(f, STATS | REPORTING, QUEUES);
@@ -325,15 +309,15 @@ static void reset_forgets_the_driver(void **state)
     unsigned done = 0;
     start(f, STATS | REPORTING, 4);
     offer_statistics(f, 1);
-    assert_int_equal(virtio_balloon_request_statistics(f->device, count, &done), 0);
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_CONFIG + 4, 77);
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_STATUS, 0);
-    assert_int_equal(virtio_balloon_get_actual(f->device), 0);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), 0);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_CONFIG + 4, 77);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_STATUS, 0);
+    assert_int_equal(virtio_balloon_get_actual(f->rig.device), 0);
     queues_make(f);
     start(f, STATS | REPORTING, 4);
     offer_statistics(f, 2);
     assert_int_equal(done, 0); /* that request died with the driver */
-    assert_int_equal(virtio_balloon_request_statistics(f->device, count, &done), 0);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), 0);
 }
 
 static void state_goes_on_in_another_device(void **state)
@@ -343,23 +327,23 @@ static void state_goes_on_in_another_device(void **state)
     size_t length;
     start(f, STATS | REPORTING, 4);
     offer_statistics(f, 5);
-    virtio_balloon_set_target(f->device, 300);
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_CONFIG + 4, 250);
+    virtio_balloon_set_target(f->rig.device, 300);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_CONFIG + 4, 250);
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(f->mmio);
-    assert_int_equal(virtio_mmio_save(f->mmio, writer, 0), 0);
+    virtio_mmio_pause(f->rig.mmio);
+    assert_int_equal(virtio_mmio_save(f->rig.mmio, writer, 0), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
-    virtio_mmio_free(f->mmio);
+    virtio_mmio_free(f->rig.mmio);
     device_make(f);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(f->mmio, reader, 0), 0);
-    virtio_mmio_resume(f->mmio);
-    fake_loop_settle(f->loop);
-    assert_int_equal(virtio_balloon_get_actual(f->device), 250);
-    assert_int_equal(fake_mmio_get(f->mmio, VIRTIO_MMIO_CONFIG), 300);
+    assert_int_equal(virtio_mmio_restore(f->rig.mmio, reader, 0), 0);
+    virtio_mmio_resume(f->rig.mmio);
+    fake_loop_settle(f->rig.loop);
+    assert_int_equal(virtio_balloon_get_actual(f->rig.device), 250);
+    assert_int_equal(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_CONFIG), 300);
     /* The held buffer is held again: a request gives it back. */
-    assert_int_equal(virtio_balloon_get_statistics(f->device)->value[VIRTIO_BALLOON_S_MEMFREE], 5);
-    assert_int_equal(virtio_balloon_request_statistics(f->device, NULL, NULL), 0);
+    assert_int_equal(virtio_balloon_get_statistics(f->rig.device)->value[VIRTIO_BALLOON_S_MEMFREE], 5);
+    assert_int_equal(virtio_balloon_request_statistics(f->rig.device, NULL, NULL), 0);
     assert_true(fake_queue_used(&f->queue[STATSQ], NULL, NULL));
     snapshot_reader_free(reader);
     snapshot_writer_free(writer);

@@ -29,30 +29,22 @@
 #define QUEUE_SIZE   16
 
 struct fixture {
-    struct fake_memory memory;
+    struct fake_rig rig;
     struct fake_queue queue;
-    struct loop *loop;
-    struct virtio_device *device;
-    struct virtio_mmio *mmio;
     uint8_t *region;
-    gpa_t buffer;
-    int irq_fd;
 };
 
 static void device_make(struct fixture *f)
 {
-    struct virtio_mem_options options = {&f->memory.map, REGION, REGION_BYTES, BYTES_MAX};
-    f->device = virtio_mem_new(f->loop, &options);
-    assert_non_null(f->device);
-    f->mmio = virtio_mmio_new(f->device, &f->memory.map, f->irq_fd);
-    assert_non_null(f->mmio);
+    struct virtio_mem_options options = {&f->rig.memory.map, REGION, REGION_BYTES, BYTES_MAX};
+    fake_rig_attach(&f->rig, virtio_mem_new(f->rig.loop, &options));
 }
 
 static void start(struct fixture *f)
 {
-    fake_queue_init(&f->queue, &f->memory, QUEUE_SIZE);
-    assert_true(fake_mmio_start(f->mmio, 0, &f->queue, 1) & VIRTIO_CONFIG_S_DRIVER_OK);
-    fake_loop_settle(f->loop);
+    fake_queue_init(&f->queue, &f->rig.memory, QUEUE_SIZE);
+    assert_true(fake_mmio_start(f->rig.mmio, 0, &f->queue, 1) & VIRTIO_CONFIG_S_DRIVER_OK);
+    fake_loop_settle(f->rig.loop);
 }
 
 static int set_up(void **state)
@@ -60,15 +52,12 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
     if (!f)
         return -1;
-    fake_memory_init(&f->memory, 1 << 20);
+    fake_rig_init(&f->rig, 1 << 20, PAGE);
     f->region =
         mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (f->region == MAP_FAILED || guest_memory_add(&f->memory.map, REGION, REGION_BYTES, f->region) < 0)
+    if (f->region == MAP_FAILED || guest_memory_add(&f->rig.memory.map, REGION, REGION_BYTES, f->region) < 0)
         return -1;
     madvise(f->region, REGION_BYTES, MADV_NOHUGEPAGE);
-    f->buffer = fake_alloc(&f->memory, PAGE, PAGE);
-    f->loop = loop_new();
-    f->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     device_make(f);
     start(f);
     *state = f;
@@ -78,11 +67,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    virtio_mmio_free(f->mmio);
-    loop_free(f->loop);
-    close(f->irq_fd);
+    fake_rig_fini(&f->rig);
     munmap(f->region, REGION_BYTES);
-    fake_memory_fini(&f->memory);
     free(f);
     return 0;
 }
@@ -91,16 +77,12 @@ static struct virtio_mem_resp request(struct fixture *f, uint16_t type, uint64_t
 {
     struct virtio_mem_req request = {.type = htole16(type),
                                      .u.plug = {.addr = htole64(addr), .nb_blocks = htole16(blocks)}};
-    struct virtio_mem_resp *response = fake_at(&f->memory, f->buffer + 256);
-    uint32_t length = 0;
+    struct virtio_mem_resp *response = fake_at(&f->rig.memory, f->rig.buffer + 256);
     memset(response, 0xff, sizeof(*response));
-    memcpy(fake_at(&f->memory, f->buffer), &request, sizeof(request));
-    struct fake_segment segments[] = {{f->buffer, sizeof(request), false},
-                                      {f->buffer + 256, sizeof(*response), true}};
-    fake_queue_add(&f->queue, segments, 2);
-    fake_mmio_kick(f->mmio, f->loop, 0);
-    assert_true(fake_queue_used(&f->queue, NULL, &length));
-    assert_int_equal(length, sizeof(*response));
+    memcpy(fake_at(&f->rig.memory, f->rig.buffer), &request, sizeof(request));
+    struct fake_segment segments[] = {{f->rig.buffer, sizeof(request), false},
+                                      {f->rig.buffer + 256, sizeof(*response), true}};
+    assert_int_equal(fake_rig_request(&f->rig, &f->queue, 0, segments, 2), sizeof(*response));
     return *response;
 }
 
@@ -124,7 +106,7 @@ static unsigned state_of(struct fixture *f, unsigned block, uint16_t count)
 static uint64_t config(struct fixture *f, size_t offset)
 {
     uint64_t value;
-    virtio_mmio_read(f->mmio, VIRTIO_MMIO_CONFIG + offset, &value, sizeof(value));
+    virtio_mmio_read(f->rig.mmio, VIRTIO_MMIO_CONFIG + offset, &value, sizeof(value));
     return le64toh(value);
 }
 
@@ -153,27 +135,27 @@ static void a_request_is_announced_and_met(void **state)
 {
     struct fixture *f = *state;
     uint64_t raised;
-    while (read(f->irq_fd, &raised, sizeof(raised)) > 0)
+    while (read(f->rig.irq_fd, &raised, sizeof(raised)) > 0)
         ;
     assert_int_equal(plug(f, 0, 1), VIRTIO_MEM_RESP_NACK); /* nobody asked for it */
-    assert_int_equal(virtio_mem_request(f->device, 4 * BLOCK - 1), 0);
-    assert_true(fake_mmio_get(f->mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+    assert_int_equal(virtio_mem_request(f->rig.device, 4 * BLOCK - 1), 0);
+    assert_true(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
     assert_true(config(f, offsetof(struct virtio_mem_config, requested_size)) == 4 * BLOCK);
     assert_int_equal(plug(f, 0, 3), VIRTIO_MEM_RESP_ACK);
     assert_int_equal(plug(f, 8, 2), VIRTIO_MEM_RESP_NACK); /* one too many */
     assert_int_equal(plug(f, 8, 1), VIRTIO_MEM_RESP_ACK);
-    assert_true(virtio_mem_get_plugged(f->device) == 4 * BLOCK);
+    assert_true(virtio_mem_get_plugged(f->rig.device) == 4 * BLOCK);
     assert_true(config(f, offsetof(struct virtio_mem_config, plugged_size)) == 4 * BLOCK);
     assert_int_equal(state_of(f, 0, 3), VIRTIO_MEM_STATE_PLUGGED);
     assert_int_equal(state_of(f, 3, 5), VIRTIO_MEM_STATE_UNPLUGGED);
     assert_int_equal(state_of(f, 0, BLOCKS), VIRTIO_MEM_STATE_MIXED);
-    assert_int_equal(virtio_mem_request(f->device, BYTES_MAX + 1), -ERANGE);
+    assert_int_equal(virtio_mem_request(f->rig.device, BYTES_MAX + 1), -ERANGE);
 }
 
 static void unplugged_blocks_leave_the_host(void **state)
 {
     struct fixture *f = *state;
-    virtio_mem_request(f->device, 4 * BLOCK);
+    virtio_mem_request(f->rig.device, 4 * BLOCK);
     assert_int_equal(plug(f, 4, 4), VIRTIO_MEM_RESP_ACK);
     memset(f->region + 4 * BLOCK, 1, 4 * BLOCK);
     assert_int_equal(resident(f), 4 * BLOCK / PAGE);
@@ -185,8 +167,8 @@ static void unplugged_blocks_leave_the_host(void **state)
     memset(f->region + 20 * BLOCK, 1, BLOCK);
     assert_int_equal(le16toh(request(f, VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0).type), VIRTIO_MEM_RESP_ACK);
     assert_int_equal(resident(f), 0);
-    assert_true(virtio_mem_get_plugged(f->device) == 0);
-    assert_true(virtio_mem_get_requested(f->device) == 4 * BLOCK);
+    assert_true(virtio_mem_get_plugged(f->rig.device) == 0);
+    assert_true(virtio_mem_get_requested(f->rig.device) == 4 * BLOCK);
 }
 
 static void bad_ranges_are_errors(void **state)
@@ -201,7 +183,7 @@ static void bad_ranges_are_errors(void **state)
         {REGION, BLOCKS + 1}, {REGION, UINT16_MAX},        {0, 1},
         {UINT64_MAX, 1},      {UINT64_MAX - BLOCK + 1, 1}, {FAKE_RAM_BASE, 1},
     };
-    virtio_mem_request(f->device, BYTES_MAX);
+    virtio_mem_request(f->rig.device, BYTES_MAX);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         const uint16_t types[] = {VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG, VIRTIO_MEM_REQ_STATE};
         for (size_t type = 0; type < 3; type++)
@@ -210,20 +192,20 @@ static void bad_ranges_are_errors(void **state)
     }
     assert_int_equal(le16toh(request(f, 4, REGION, 1).type), VIRTIO_MEM_RESP_ERROR);
     assert_int_equal(le16toh(request(f, UINT16_MAX, REGION, 1).type), VIRTIO_MEM_RESP_ERROR);
-    assert_true(virtio_mem_get_plugged(f->device) == 0);
+    assert_true(virtio_mem_get_plugged(f->rig.device) == 0);
 }
 
 static void blocks_in_the_wrong_state_are_errors(void **state)
 {
     struct fixture *f = *state;
-    virtio_mem_request(f->device, BYTES_MAX);
+    virtio_mem_request(f->rig.device, BYTES_MAX);
     assert_int_equal(unplug(f, 0, 1), VIRTIO_MEM_RESP_ERROR);
     assert_int_equal(plug(f, 0, 2), VIRTIO_MEM_RESP_ACK);
     assert_int_equal(plug(f, 1, 2), VIRTIO_MEM_RESP_ERROR);
     assert_int_equal(unplug(f, 1, 2), VIRTIO_MEM_RESP_ERROR);
-    assert_true(virtio_mem_get_plugged(f->device) == 2 * BLOCK);
+    assert_true(virtio_mem_get_plugged(f->rig.device) == 2 * BLOCK);
     /* Less is wanted now: nothing more may come, what is there may go. */
-    virtio_mem_request(f->device, BLOCK);
+    virtio_mem_request(f->rig.device, BLOCK);
     assert_int_equal(plug(f, 5, 1), VIRTIO_MEM_RESP_NACK);
     assert_int_equal(unplug(f, 1, 1), VIRTIO_MEM_RESP_ACK);
 }
@@ -232,13 +214,14 @@ static void short_requests_are_answered(void **state)
 {
     struct fixture *f = *state;
     uint32_t length;
-    struct virtio_mem_resp *response = fake_at(&f->memory, f->buffer + 256);
-    struct fake_segment segments[] = {{f->buffer, 8, false}, {f->buffer + 256, sizeof(*response), true}};
-    memset(fake_at(&f->memory, f->buffer), 0, 64); /* would be a plug */
+    struct virtio_mem_resp *response = fake_at(&f->rig.memory, f->rig.buffer + 256);
+    struct fake_segment segments[] = {{f->rig.buffer, 8, false},
+                                      {f->rig.buffer + 256, sizeof(*response), true}};
+    memset(fake_at(&f->rig.memory, f->rig.buffer), 0, 64); /* would be a plug */
     fake_queue_add(&f->queue, segments, 2);
     fake_queue_add(&f->queue, segments, 1); /* no room for an answer */
     fake_queue_add(&f->queue, segments + 1, 1);
-    fake_mmio_kick(f->mmio, f->loop, 0);
+    fake_mmio_kick(f->rig.mmio, f->rig.loop, 0);
     assert_true(fake_queue_used(&f->queue, NULL, &length));
     assert_int_equal(le16toh(response->type), VIRTIO_MEM_RESP_ERROR);
     assert_true(fake_queue_used(&f->queue, NULL, &length));
@@ -246,8 +229,8 @@ static void short_requests_are_answered(void **state)
     assert_true(fake_queue_used(&f->queue, NULL, &length));
     struct fake_segment outside = {0, 16, false};
     fake_queue_add(&f->queue, &outside, 1);
-    fake_mmio_kick(f->mmio, f->loop, 0);
-    assert_true(fake_mmio_get(f->mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+    fake_mmio_kick(f->rig.mmio, f->rig.loop, 0);
+    assert_true(fake_mmio_get(f->rig.mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
 static void count(void *arg)
@@ -261,27 +244,27 @@ static void plugged_blocks_survive_a_reset_and_a_restore(void **state)
     const void *bytes;
     size_t length;
     unsigned changes = 0;
-    virtio_mem_on_change(f->device, count, &changes);
-    virtio_mem_request(f->device, 6 * BLOCK);
+    virtio_mem_on_change(f->rig.device, count, &changes);
+    virtio_mem_request(f->rig.device, 6 * BLOCK);
     assert_int_equal(plug(f, 2, 5), VIRTIO_MEM_RESP_ACK);
     assert_int_equal(plug(f, 2, 5), VIRTIO_MEM_RESP_ERROR);
     assert_int_equal(changes, 1);
-    fake_mmio_set(f->mmio, VIRTIO_MMIO_STATUS, 0);
+    fake_mmio_set(f->rig.mmio, VIRTIO_MMIO_STATUS, 0);
     start(f);
     assert_int_equal(state_of(f, 2, 5), VIRTIO_MEM_STATE_PLUGGED);
 
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(f->mmio);
-    assert_int_equal(virtio_mmio_save(f->mmio, writer, 0), 0);
+    virtio_mmio_pause(f->rig.mmio);
+    assert_int_equal(virtio_mmio_save(f->rig.mmio, writer, 0), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
-    virtio_mmio_free(f->mmio);
+    virtio_mmio_free(f->rig.mmio);
     device_make(f);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(f->mmio, reader, 0), 0);
-    virtio_mmio_resume(f->mmio);
-    fake_loop_settle(f->loop);
-    assert_true(virtio_mem_get_plugged(f->device) == 5 * BLOCK);
-    assert_true(virtio_mem_get_requested(f->device) == 6 * BLOCK);
+    assert_int_equal(virtio_mmio_restore(f->rig.mmio, reader, 0), 0);
+    virtio_mmio_resume(f->rig.mmio);
+    fake_loop_settle(f->rig.loop);
+    assert_true(virtio_mem_get_plugged(f->rig.device) == 5 * BLOCK);
+    assert_true(virtio_mem_get_requested(f->rig.device) == 6 * BLOCK);
     assert_int_equal(state_of(f, 2, 5), VIRTIO_MEM_STATE_PLUGGED);
     assert_int_equal(plug(f, 10, 1), VIRTIO_MEM_RESP_ACK);
     snapshot_reader_free(reader);
@@ -292,14 +275,14 @@ static void regions_that_are_none_are_refused(void **state)
 {
     struct fixture *f = *state;
     const struct virtio_mem_options bad[] = {
-        {&f->memory.map, REGION + PAGE, REGION_BYTES, BLOCK},
-        {&f->memory.map, REGION, REGION_BYTES - PAGE, BLOCK},
-        {&f->memory.map, REGION, 0, 0},
-        {&f->memory.map, REGION, REGION_BYTES, REGION_BYTES + BLOCK},
-        {&f->memory.map, REGION, 2 * REGION_BYTES, BLOCK},
+        {&f->rig.memory.map, REGION + PAGE, REGION_BYTES, BLOCK},
+        {&f->rig.memory.map, REGION, REGION_BYTES - PAGE, BLOCK},
+        {&f->rig.memory.map, REGION, 0, 0},
+        {&f->rig.memory.map, REGION, REGION_BYTES, REGION_BYTES + BLOCK},
+        {&f->rig.memory.map, REGION, 2 * REGION_BYTES, BLOCK},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_null(virtio_mem_new(f->loop, &bad[i]));
+        assert_null(virtio_mem_new(f->rig.loop, &bad[i]));
         assert_int_equal(errno, EINVAL);
     }
 }

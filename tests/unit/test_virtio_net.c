@@ -19,23 +19,6 @@
 
 enum { RX, TX };
 
-static int set_up(void **state)
-{
-    struct net_fixture *f = calloc(1, sizeof(*f));
-    if (!f)
-        return -1;
-    net_fixture_init(f, 1);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    net_fixture_fini(*state);
-    free(*state);
-    return 0;
-}
-
 static void start(struct net_fixture *f, uint64_t features)
 {
     uint32_t status = net_fixture_start(f, features);
@@ -335,7 +318,7 @@ static void reset_lets_go_of_everything(void **state)
     assert_false(fake_queue_used(&f->queue[RX], NULL, NULL));
 }
 
-#define net_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define net_test(name) cmocka_unit_test_setup_teardown(name, net_fixture_set_up, net_fixture_tear_down)
 
 int main(void)
 {

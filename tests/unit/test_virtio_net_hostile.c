@@ -18,23 +18,6 @@
 
 enum { RX, TX };
 
-static int set_up(void **state)
-{
-    struct net_fixture *f = calloc(1, sizeof(*f));
-    if (!f)
-        return -1;
-    net_fixture_init(f, 1);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    net_fixture_fini(*state);
-    free(*state);
-    return 0;
-}
-
 static bool needs_reset(struct net_fixture *f)
 {
     return fake_mmio_get(f->mmio, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET;
@@ -310,7 +293,7 @@ static void headers_are_checked(void **state)
     }
 }
 
-#define net_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define net_test(name) cmocka_unit_test_setup_teardown(name, net_fixture_set_up, net_fixture_tear_down)
 
 int main(void)
 {

@@ -1,24 +1,27 @@
 /*
  * The virtio-fs device: configuration space, queues and life. What is in the queues is the business of
- * workers.c (taking chains) and fuse_dispatch.c (serving them). Called by the transport, in the device's
+ * queue_pool.c (taking chains) and fuse_dispatch.c (serving them). Called by the transport, in the device's
  * thread.
  */
 #include "vmm/fs/virtio_fs.h"
 
 #include "common/fd.h"
-#include "vmm/fs/workers.h"
+#include "vmm/fs/fuse_request.h"
+#include "vmm/virtio/queue_pool.h"
 
 #include <errno.h>
 #include <linux/virtio_fs.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
 
+#define FORGET_DELAY_MS 2
+
 struct virtio_fs {
     struct virtio_device device; /* first */
     struct virtio_fs_config config;
     struct fs_server server;
-    struct fs_workers *workers;
-    bool active, paused; /* the device's thread */
+    struct queue_pool *forgets, *requests; /* queue 0, the high-priority one; all others */
+    bool active, paused;                   /* the device's thread */
     int (*worker_start)(void *arg);
     void *worker_start_arg;
 };
@@ -43,7 +46,20 @@ static void fs_config_read(const struct virtio_device *device, uint32_t offset, 
 /* The queues are served while the device is active and not paused (a restore activates a paused device). */
 static int serve_if_due(struct virtio_fs *fs)
 {
-    return fs->active && !fs->paused ? fs_workers_open(fs->workers) : 0;
+    if (!fs->active || fs->paused)
+        return 0;
+    int err = queue_pool_open(fs->forgets);
+    if (!err)
+        err = queue_pool_open(fs->requests);
+    if (err)
+        queue_pool_close(fs->forgets);
+    return err;
+}
+
+static void stop_serving(struct virtio_fs *fs)
+{
+    queue_pool_close(fs->forgets);
+    queue_pool_close(fs->requests);
 }
 
 static int fs_activate(struct virtio_device *device, uint64_t features)
@@ -61,14 +77,14 @@ static void fs_reset(struct virtio_device *device)
 {
     struct virtio_fs *fs = fs_of(device);
     fs->active = false;
-    fs_workers_close(fs->workers);
+    stop_serving(fs);
     fs_server_clear(&fs->server);
 }
 
 static void fs_pause(struct virtio_device *device)
 {
     fs_of(device)->paused = true;
-    fs_workers_close(fs_of(device)->workers);
+    stop_serving(fs_of(device));
 }
 
 static void fs_resume(struct virtio_device *device)
@@ -91,7 +107,8 @@ static int fs_restore(struct virtio_device *device, struct snapshot_reader *read
 static void fs_free(struct virtio_device *device)
 {
     struct virtio_fs *fs = fs_of(device);
-    fs_workers_free(fs->workers);
+    queue_pool_free(fs->forgets);
+    queue_pool_free(fs->requests);
     fs_server_fini(&fs->server);
     free(fs);
 }
@@ -110,6 +127,47 @@ static const struct virtio_device_ops fs_ops = {
     .restore = fs_restore,
     .free = fs_free,
 };
+
+static int seat_begin(void *owner, struct queue_pool_seat *seat)
+{
+    struct virtio_fs *fs = owner;
+    struct fs_context *context = fs_context_new(&fs->server);
+    if (!context)
+        return -errno;
+    *seat = (struct queue_pool_seat){.context = context, .chain = &context->chain};
+    return fs->worker_start ? fs->worker_start(fs->worker_start_arg) : 0;
+}
+
+static void seat_end(struct queue_pool_seat *seat)
+{
+    fs_context_free(seat->context);
+}
+
+static void seat_serve(struct queue_pool_seat *seat)
+{
+    fs_request_serve(seat->context);
+}
+
+/* Forgets, which nobody waits for, have a thread of their own and are collected; requests are served as they
+ * come. 0, or -1 with errno. */
+static int pools_new(struct virtio_fs *fs, const struct virtio_fs_options *options)
+{
+    struct queue_pool_config config = {
+        .begin = seat_begin, .end = seat_end, .serve = seat_serve, .owner = fs, .queues = 1, .threads = 1};
+    config.name = "fs-forget";
+    config.collect_ms = FORGET_DELAY_MS;
+    fs->forgets = queue_pool_new(&fs->device, &config);
+    if (!fs->forgets)
+        return -1;
+    config.name = "fs";
+    config.collect_ms = 0;
+    config.poll = true;
+    config.first_queue = 1;
+    config.queues = options->request_queues;
+    config.threads = options->workers;
+    fs->requests = queue_pool_new(&fs->device, &config);
+    return fs->requests ? 0 : -1;
+}
 
 struct virtio_device *virtio_fs_new(struct loop *loop, int root_fd, const struct virtio_fs_options *options)
 {
@@ -140,19 +198,17 @@ struct virtio_device *virtio_fs_new(struct loop *loop, int root_fd, const struct
         errno = err;
         return NULL;
     }
-    fs->workers = fs_workers_new(&fs->server, &fs->device, options->workers);
-    if (!fs->workers) {
-        err = errno;
-        fs_server_fini(&fs->server);
-        free(fs);
-        errno = err;
-        return NULL;
-    }
-    return &fs->device;
+    if (pools_new(fs, options) == 0)
+        return &fs->device;
+    err = errno;
+    fs_free(&fs->device);
+    errno = err;
+    return NULL;
 }
 
 int virtio_fs_start(struct virtio_device *device)
 {
     struct virtio_fs *fs = fs_of(device);
-    return fs_workers_start(fs->workers, fs->worker_start, fs->worker_start_arg);
+    int err = queue_pool_start(fs->forgets);
+    return err ? err : queue_pool_start(fs->requests);
 }

@@ -1,6 +1,6 @@
 /*
  * The virtio-blk device: features, configuration space and life. What is in the queues is the business of
- * blk_workers.c (taking chains) and blk_request.c (serving them). Called by the transport, in the device's
+ * queue_pool.c (taking chains) and blk_request.c (serving them). Called by the transport, in the device's
  * thread.
  */
 #include "vmm/virtio/blk_internal.h"
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define QUEUE_SIZE      256
 #define SEGMENTS_MAX    (QUEUE_SIZE - 2) /* header and status have a descriptor each */
@@ -82,7 +83,7 @@ static void blk_config_write(struct virtio_device *device, uint32_t offset, cons
 /* The queues are served while the device is active and not paused (a restore activates a paused device). */
 static int serve_if_due(struct virtio_blk *blk)
 {
-    return blk->active && !blk->paused ? blk_workers_open(blk->workers) : 0;
+    return blk->active && !blk->paused ? queue_pool_open(blk->pool) : 0;
 }
 
 static int blk_activate(struct virtio_device *device, uint64_t features)
@@ -100,7 +101,7 @@ static void blk_reset(struct virtio_device *device)
 {
     struct virtio_blk *blk = blk_of(device);
     blk->active = false;
-    blk_workers_close(blk->workers);
+    queue_pool_close(blk->pool);
     atomic_store(&blk->features, 0);
     atomic_store(&blk->writeback, 1);
 }
@@ -108,7 +109,7 @@ static void blk_reset(struct virtio_device *device)
 static void blk_pause(struct virtio_device *device)
 {
     blk_of(device)->paused = true;
-    blk_workers_close(blk_of(device)->workers);
+    queue_pool_close(blk_of(device)->pool);
 }
 
 static void blk_resume(struct virtio_device *device)
@@ -170,7 +171,7 @@ static unsigned blk_statistics(const struct virtio_device *device, struct virtio
 static void blk_free(struct virtio_device *device)
 {
     struct virtio_blk *blk = blk_of(device);
-    blk_workers_free(blk->workers);
+    queue_pool_free(blk->pool);
     blk_file_fini(&blk->file);
     blk_limit_fini(&blk->limit);
     free(blk);
@@ -208,6 +209,40 @@ static int capacity_read(const struct virtio_blk *blk, uint64_t *sectors)
     return rc;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t rate_wait_ns(void *owner)
+{
+    struct virtio_blk *blk = owner;
+    return blk_limit_wait_ns(&blk->limit, now_ns());
+}
+
+static int seat_begin(void *owner, struct queue_pool_seat *seat)
+{
+    struct virtio_blk *blk = owner;
+    struct blk_context *context = calloc(1, sizeof(*context));
+    if (!context)
+        return -ENOMEM;
+    context->blk = blk;
+    *seat = (struct queue_pool_seat){.context = context, .chain = &context->chain};
+    return blk->options.thread_start ? blk->options.thread_start(blk->options.thread_start_arg) : 0;
+}
+
+static void seat_end(struct queue_pool_seat *seat)
+{
+    free(seat->context);
+}
+
+static void seat_serve(struct queue_pool_seat *seat)
+{
+    blk_request_serve(seat->context);
+}
+
 static int blk_init(struct virtio_blk *blk, struct loop *loop, struct error *err)
 {
     uint64_t capacity = 0;
@@ -220,8 +255,16 @@ static int blk_init(struct virtio_blk *blk, struct loop *loop, struct error *err
     atomic_store(&blk->writeback, 1);
     blk->device = (struct virtio_device){
         .ops = &blk_ops, .loop = loop, .queue_count = blk->options.queues, .queue_size_max = QUEUE_SIZE};
-    blk->workers = blk_workers_new(blk);
-    return blk->workers ? 0 : error_set(err, errno, "disk: threads");
+    struct queue_pool_config pool = {.name = "blk",
+                                     .queues = blk->options.queues,
+                                     .threads = blk->options.threads,
+                                     .begin = seat_begin,
+                                     .end = seat_end,
+                                     .serve = seat_serve,
+                                     .wait_ns = rate_wait_ns,
+                                     .owner = blk};
+    blk->pool = queue_pool_new(&blk->device, &pool);
+    return blk->pool ? 0 : error_set(err, errno, "disk: threads");
 }
 
 struct virtio_device *virtio_blk_new(struct loop *loop, const struct virtio_blk_options *options,
@@ -241,7 +284,7 @@ struct virtio_device *virtio_blk_new(struct loop *loop, const struct virtio_blk_
         return NULL;
     }
     blk_limit_init(&blk->limit);
-    blk_limit_set(&blk->limit, options->bytes_per_s, options->ops_per_s, blk_now_ns());
+    blk_limit_set(&blk->limit, options->bytes_per_s, options->ops_per_s, now_ns());
     if (blk_init(blk, loop, err) == 0)
         return &blk->device;
     blk_free(&blk->device);
@@ -250,7 +293,7 @@ struct virtio_device *virtio_blk_new(struct loop *loop, const struct virtio_blk_
 
 int virtio_blk_start(struct virtio_device *device)
 {
-    return blk_workers_start(blk_of(device)->workers);
+    return queue_pool_start(blk_of(device)->pool);
 }
 
 const char *virtio_blk_serial(const struct virtio_device *device)
@@ -277,5 +320,5 @@ int virtio_blk_refresh(struct virtio_device *device, uint64_t *bytes)
 
 void virtio_blk_set_limits(struct virtio_device *device, uint64_t bytes_per_s, uint64_t ops_per_s)
 {
-    blk_limit_set(&blk_of(device)->limit, bytes_per_s, ops_per_s, blk_now_ns());
+    blk_limit_set(&blk_of(device)->limit, bytes_per_s, ops_per_s, now_ns());
 }

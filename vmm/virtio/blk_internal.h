@@ -1,6 +1,6 @@
 /*
- * Inside virtio-blk: what the device (blk.c), its requests (blk_request.c) and its threads (blk_workers.c)
- * share. Nobody else includes this.
+ * Inside virtio-blk: what the device (blk.c) and its requests (blk_request.c) share. Nobody else includes
+ * this.
  */
 #ifndef HUSK_VMM_VIRTIO_BLK_INTERNAL_H
 #define HUSK_VMM_VIRTIO_BLK_INTERNAL_H
@@ -8,7 +8,7 @@
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/blk_file.h"
 #include "vmm/virtio/blk_limit.h"
-#include "vmm/virtio/device.h"
+#include "vmm/virtio/queue_pool.h"
 
 #include <stdatomic.h>
 
@@ -16,8 +16,6 @@
 /* What one request may hold: Linux asks for no more, others get an error. */
 #define BLK_RANGES_MAX        64u        /* of a discard */
 #define BLK_RANGE_SECTORS_MAX (1u << 21) /* 1 GiB: a discard does not keep a thread for ever */
-
-struct blk_workers;
 
 struct blk_counts {
     atomic_ullong reads, read_bytes, writes, write_bytes, flushes, discards, errors;
@@ -28,7 +26,7 @@ struct virtio_blk {
     struct virtio_blk_options options;
     struct blk_file file;
     struct blk_limit limit;
-    struct blk_workers *workers;
+    struct queue_pool *pool;
     struct blk_counts counts;
     /* Any thread. */
     _Atomic uint64_t capacity; /* sectors */
@@ -49,16 +47,5 @@ struct blk_context {
 
 /* Serves context->chain, whose status it writes. The caller pushes it. */
 void blk_request_serve(struct blk_context *context);
-
-/* Threads for the device's queues. NULL with errno. free ends them. */
-struct blk_workers *blk_workers_new(struct virtio_blk *blk);
-void blk_workers_free(struct blk_workers *workers);
-int blk_workers_start(struct blk_workers *workers);
-/* From open to close the queues are served. open: 0; -EINVAL before start; other -errno. close returns when
- * no chain is in flight and no thread touches a queue. Both from the device's thread. */
-int blk_workers_open(struct blk_workers *workers);
-void blk_workers_close(struct blk_workers *workers);
-
-uint64_t blk_now_ns(void);
 
 #endif
