@@ -201,6 +201,8 @@ static const struct seccomp_rule rules_nursery[] = {
     IOCTL(KVM_CREATE_VCPU, "a further vCPU"),
     IOCTL(KVM_SET_CPUID2, "a further vCPU"),
     IOCTL(KVM_SET_MSRS, "a further vCPU"),
+    IOCTL(KVM_GET_LAPIC, "a further vCPU"),
+    IOCTL(KVM_SET_LAPIC, "a further vCPU"),
     CALL(eventfd2, "the end of a further disk's threads"),
     CALL(epoll_create1, "a further disk's threads"),
     CALL(epoll_ctl, "a further disk's threads"),

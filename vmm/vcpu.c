@@ -44,6 +44,15 @@ static int vcpu_set_msrs(int fd)
     return set == 2 ? 0 : -EIO;
 }
 
+/* KVM makes its table of APICs anew while it makes a vCPU, but before that vCPU is in the list it is made
+ * from: until something else changes the table, an INIT for the newest vCPU of a running guest is lost.
+ * Setting an APIC changes it. */
+static int vcpu_publish_apic(int fd)
+{
+    struct kvm_lapic_state lapic;
+    return ioctl(fd, KVM_GET_LAPIC, &lapic) < 0 || ioctl(fd, KVM_SET_LAPIC, &lapic) < 0 ? -errno : 0;
+}
+
 int vcpu_init(struct vcpu *vcpu, const struct kvm *kvm, const struct vcpu_host *host, unsigned index,
               struct kvm_cpuid2 *cpuid, struct error *err)
 {
@@ -70,6 +79,11 @@ int vcpu_init(struct vcpu *vcpu, const struct kvm *kvm, const struct vcpu_host *
     int rc = vcpu_set_msrs(vcpu->fd);
     if (rc < 0) {
         error_set(err, -rc, "KVM: set MSRs of vCPU %u", index);
+        goto fail;
+    }
+    rc = vcpu_publish_apic(vcpu->fd);
+    if (rc < 0) {
+        error_set(err, -rc, "KVM: set the APIC of vCPU %u", index);
         goto fail;
     }
     return 0;
