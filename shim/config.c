@@ -129,12 +129,17 @@ static const struct setting settings[] = {
 };
 #define SETTINGS_COUNT (sizeof(settings) / sizeof(settings[0]))
 
-/* The first of `candidates` that exists, or the last: the error, when it is opened, names the usual place. */
-static char *config_find_file(const char *own_dir, const char *below_own, const char *system)
+/* One of husk's own files: in the build tree, or below the prefix into which husk is installed. The last
+ * place when it is in neither: the error, when it is opened, names it. */
+static char *config_find_file(const char *own_dir, const char *built, const char *installed)
 {
     char path[2 * PATH_MAX];
-    snprintf(path, sizeof(path), "%s/%s", own_dir, below_own);
-    return strdup(access(path, F_OK) == 0 ? path : system);
+    const char *prefix_end = strrchr(own_dir, '/'); /* NULL for a husk in the root directory */
+    snprintf(path, sizeof(path), "%s/%s", own_dir, built);
+    if (access(path, F_OK) != 0)
+        snprintf(path, sizeof(path), "%.*s/%s", (int)(prefix_end ? prefix_end - own_dir : 0), own_dir,
+                 installed);
+    return strdup(path);
 }
 
 static int config_set_defaults(struct config *config, struct error *err)
@@ -146,9 +151,9 @@ static int config_set_defaults(struct config *config, struct error *err)
     own[length] = '\0';
     *strrchr(own, '/') = '\0';
     *config = (struct config){
-        .vmm = config_find_file(own, "husk-vmm", "/usr/libexec/husk/husk-vmm"),
-        .kernel = config_find_file(own, "../guest/vmlinux", "/usr/share/husk/vmlinux"),
-        .initramfs = config_find_file(own, "../guest/initramfs.cpio", "/usr/share/husk/initramfs.cpio"),
+        .vmm = config_find_file(own, "husk-vmm", "libexec/husk/husk-vmm"),
+        .kernel = config_find_file(own, "../guest/vmlinux", "share/husk/vmlinux"),
+        .initramfs = config_find_file(own, "../guest/initramfs.cpio", "share/husk/initramfs.cpio"),
         .vcpus = 1,
         .memory_mib = 1024,
         .memory_min_mib = 128,
