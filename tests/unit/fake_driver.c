@@ -222,6 +222,12 @@ void fake_mmio_kick(struct virtio_mmio *mmio, struct loop *loop, unsigned queue)
     fake_loop_settle(loop);
 }
 
+uint64_t fake_interrupts(int irq_fd)
+{
+    uint64_t count;
+    return read(irq_fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
 void fake_rig_init(struct fake_rig *rig, uint64_t ram_bytes, uint64_t buffer_bytes)
 {
     *rig = (struct fake_rig){.loop = loop_new(), .irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
@@ -251,7 +257,8 @@ uint32_t fake_rig_request(struct fake_rig *rig, struct fake_queue *queue, unsign
                           const struct fake_segment *segments, unsigned count)
 {
     uint32_t length = UINT32_MAX;
+    fake_interrupts(rig->irq_fd);
     fake_queue_add(queue, segments, count);
     fake_mmio_kick(rig->mmio, rig->loop, index);
-    return fake_queue_used(queue, NULL, &length) ? length : UINT32_MAX;
+    return fake_queue_used(queue, NULL, &length) && fake_interrupts(rig->irq_fd) > 0 ? length : UINT32_MAX;
 }

@@ -74,6 +74,9 @@ uint32_t fake_mmio_start(struct virtio_mmio *mmio, uint64_t features, const stru
 void fake_mmio_kick(struct virtio_mmio *mmio, struct loop *loop, unsigned queue);
 void fake_loop_settle(struct loop *loop);
 
+/* How often the (nonblocking) irqfd was written since the last call. */
+uint64_t fake_interrupts(int irq_fd);
+
 /* What a small device's tests need around it. */
 struct fake_rig {
     struct fake_memory memory;
@@ -90,7 +93,7 @@ void fake_rig_init(struct fake_rig *rig, uint64_t ram_bytes, uint64_t buffer_byt
 void fake_rig_attach(struct fake_rig *rig, struct virtio_device *device);
 void fake_rig_fini(struct fake_rig *rig);
 /* Offers one chain in a queue of the device and has it served: the used length, UINT32_MAX when the chain did
- * not come back. */
+ * not come back or nobody was interrupted for it. */
 uint32_t fake_rig_request(struct fake_rig *rig, struct fake_queue *queue, unsigned index,
                           const struct fake_segment *segments, unsigned count);
 

@@ -164,10 +164,11 @@ int net_fixture_command(struct net_fixture *f, unsigned queue, uint8_t class, ui
         memcpy(fake_at(&f->memory, at + sizeof(header)), data, bytes);
     *(uint8_t *)fake_at(&f->memory, answer) = 0xee;
     struct fake_segment segments[] = {{at, sizeof(header) + bytes, false}, {answer, 1, true}};
+    fake_interrupts(f->irq_fd);
     fake_queue_add(&f->queue[queue], segments, 2);
     fake_mmio_kick(f->mmio, f->loop, queue);
     uint32_t length;
-    if (!fake_queue_used(&f->queue[queue], NULL, &length) || length != 1)
+    if (!fake_queue_used(&f->queue[queue], NULL, &length) || length != 1 || fake_interrupts(f->irq_fd) == 0)
         return -1;
     return *(uint8_t *)fake_at(&f->memory, answer);
 }

@@ -262,9 +262,11 @@ static void statistics_come_when_asked_for(void **state)
     offer_statistics(f, 1000);
     assert_false(fake_queue_used(&f->queue[STATSQ], NULL, NULL)); /* held */
     assert_int_equal(virtio_balloon_get_statistics(f->rig.device)->value[VIRTIO_BALLOON_S_MEMFREE], 1000);
+    fake_interrupts(f->rig.irq_fd);
     assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), 0);
     assert_int_equal(virtio_balloon_request_statistics(f->rig.device, count, &done), -EBUSY);
     assert_true(fake_queue_used(&f->queue[STATSQ], NULL, NULL));
+    assert_true(fake_interrupts(f->rig.irq_fd) > 0);
     assert_int_equal(done, 0);
     offer_statistics(f, 2000);
     assert_int_equal(done, 1);

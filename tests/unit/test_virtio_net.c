@@ -36,12 +36,6 @@ static void offer(struct net_fixture *f, unsigned count, uint32_t bytes)
     fake_mmio_kick(f->mmio, f->loop, RX);
 }
 
-static uint64_t interrupts(struct net_fixture *f)
-{
-    uint64_t count;
-    return read(f->irq_fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
-}
-
 static uint64_t statistic(struct net_fixture *f, const char *name)
 {
     struct virtio_statistic rows[32];
@@ -70,7 +64,7 @@ static void packet_is_received_with_its_header(void **state)
     uint32_t id, length;
     start(f, MRG);
     offer(f, 4, 2048);
-    interrupts(f);
+    fake_interrupts(f->irq_fd);
     net_fixture_send(f, 0, &header, NET_HEADER_BYTES + 60);
     assert_true(fake_queue_used(&f->queue[RX], &id, &length));
     assert_int_equal(length, NET_HEADER_BYTES + 60);
@@ -78,7 +72,7 @@ static void packet_is_received_with_its_header(void **state)
     assert_int_equal(got.flags, VIRTIO_NET_HDR_F_DATA_VALID);
     assert_int_equal(le16toh(got.num_buffers), 1);
     assert_pattern(f, f->room + NET_HEADER_BYTES, 0, 60);
-    assert_int_equal(interrupts(f), 1);
+    assert_int_equal(fake_interrupts(f->irq_fd), 1);
     assert_false(fake_queue_used(&f->queue[RX], NULL, NULL));
 }
 
@@ -178,7 +172,7 @@ static void packets_in_a_row_interrupt_once(void **state)
     start(f, MRG | BIT(VIRTIO_RING_F_EVENT_IDX));
     offer(f, 40, 2048);
     net_fixture_send(f, 0, NULL, 100);
-    interrupts(f);
+    fake_interrupts(f->irq_fd);
     *fake_queue_used_event(&f->queue[RX]) = htole16(1);
     for (unsigned i = 0; i < 20; i++)
         assert_int_equal(send(f->host[0], packet, sizeof(packet), 0), sizeof(packet));
@@ -202,9 +196,11 @@ static void transmit(struct net_fixture *f, const struct virtio_net_hdr_v1 *head
     for (uint32_t i = 0; i < bytes; i++)
         payload[i] = net_fixture_pattern(i);
     struct fake_segment segments[] = {{at, sizeof(*header), false}, {at + 4096, bytes, false}};
+    fake_interrupts(f->irq_fd);
     fake_queue_add(&f->queue[TX], segments, 2);
     fake_mmio_kick(f->mmio, f->loop, TX);
     assert_true(fake_queue_used(&f->queue[TX], NULL, NULL));
+    assert_true(fake_interrupts(f->irq_fd) > 0);
 }
 
 static void packet_is_sent_with_its_header(void **state)
