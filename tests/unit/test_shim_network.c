@@ -309,7 +309,10 @@ static void what_the_agent_is_told_is_what_the_namespace_has(void **state)
     run(IN_POD "ip route add 10.7.0.0/16 via 10.5.0.3 metric 5 mtu 1300 table 1000", pod);
     run(IN_POD "ip route add 10.8.0.0/16 nexthop via 10.5.0.3 weight 2 nexthop via 10.5.0.4", pod);
     run(IN_POD "ip route add blackhole 192.0.2.0/24", pod);
-    run(IN_POD "ip rule add from 10.5.0.2 table 1000 priority 100", pod);
+    run(IN_POD "ip route add 10.9.0.0/16 via inet6 fd05::9 dev eth0", pod);
+    run(IN_POD "ip -6 route add fd09::/64 from fd05::/64 via fd05::3 dev eth0", pod);
+    run(IN_POD "ip rule add from 10.5.0.2/31 fwmark 0x10/0xf0 dport 80-90 table 1000 priority 100", pod);
+    run(IN_POD "ip rule add table local priority 7", pod);
     run(IN_POD "ip neigh add 10.5.0.9 lladdr 02:00:00:00:00:99 nud permanent dev eth0", pod);
     assert_non_null(open_network(fixture, &err));
     assert_int_equal(network_snapshot_take(&snapshot, fixture->network->socket, &err), 0);
@@ -330,11 +333,25 @@ static void what_the_agent_is_told_is_what_the_namespace_has(void **state)
     const json_t *policy = find_by(routes, "destination", "10.7.0.0/16");
     assert_int_equal(number(policy, "table"), 1000);
     assert_int_equal(number(policy, "metric"), 5);
-    assert_int_equal(
-        json_array_size(json_object_get(find_by(routes, "destination", "10.8.0.0/16"), "nexthops")), 2);
+    const json_t *hops = json_object_get(find_by(routes, "destination", "10.8.0.0/16"), "nexthops");
+    assert_int_equal(json_array_size(hops), 2);
+    assert_int_equal(number(find_by(hops, "gateway", "10.5.0.3"), "weight"), 2);
+    assert_int_equal(number(find_by(hops, "gateway", "10.5.0.4"), "weight"), 1);
+    assert_string_equal(
+        json_string_value(json_object_get(find_by(routes, "destination", "10.9.0.0/16"), "gateway")),
+        "fd05::9");
+    assert_string_equal(
+        json_string_value(json_object_get(find_by(routes, "destination", "fd09::/64"), "from")), "fd05::/64");
     assert_int_equal(number(find_by(routes, "destination", "192.0.2.0/24"), "type"), RTN_BLACKHOLE);
-    assert_int_equal(json_array_size(json_object_get(params, "rules")), 1);
-    assert_int_equal(number(json_array_get(json_object_get(params, "rules"), 0), "priority"), 100);
+    const json_t *rules = json_object_get(params, "rules"), *rule = find_by(rules, "from", "10.5.0.2/31");
+    assert_int_equal(json_array_size(rules), 2);
+    assert_int_equal(number(rule, "priority"), 100);
+    assert_int_equal(number(rule, "mark"), 0x10);
+    assert_int_equal(number(rule, "mask"), 0xf0);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(rule, "destination_ports"), 1)), 90);
+    /* The local table a second time is not one of the rules that every namespace has. */
+    assert_int_equal(
+        number(json_array_get(rules, 0), "priority") + number(json_array_get(rules, 1), "priority"), 107);
     /* Of its own there are none: local routes and taps are not the guest's. */
     for (size_t i = 0; i < json_array_size(routes); i++)
         assert_int_not_equal(number(json_array_get(routes, i), "table"), RT_TABLE_LOCAL);
