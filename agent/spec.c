@@ -135,6 +135,20 @@ static int linux_personality(void *into, const json_t *object, const char *where
     return 0;
 }
 
+/* As with process.selinuxLabel: the label that engines give to every container's files is passed over. */
+static int linux_mount_label(void *into, const json_t *object, const char *where, const char *key,
+                             struct error *err)
+{
+    (void)into;
+    const char *label = "";
+    if (json_get_string(object, where, key, &label, err) < 0)
+        return -1;
+    if (!*label || strstr(label, ":container_file_t:") || strstr(label, ":container_ro_file_t:"))
+        return 0;
+    return error_set(err, 0, "%s.%s is not supported: the guest kernel has no SELinux for '%s'", where, key,
+                     label);
+}
+
 static const struct spec_field linux_fields[] = {
     {"namespaces", spec_parse_namespaces, NULL, false},
     {"devices", spec_parse_devices, NULL, false},
@@ -149,7 +163,7 @@ static const struct spec_field linux_fields[] = {
     {"uidMappings", spec_parse_uid_maps, NULL, false},
     {"gidMappings", spec_parse_gid_maps, NULL, false},
     {"timeOffsets", spec_parse_time_offsets, NULL, false},
-    {"mountLabel", NULL, "the guest kernel has no SELinux", false},
+    {"mountLabel", linux_mount_label, NULL, false},
     {"intelRdt", NULL, "a guest can't control the host's cache", false},
     {"netDevices", NULL, "host interfaces are given to the sandbox by its network namespace", false},
     {"memoryPolicy", NULL, "the guest has one memory node", false},

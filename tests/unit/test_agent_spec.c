@@ -263,6 +263,7 @@ static void members_with_an_empty_value_ask_for_nothing(void **state)
 {
     (void)state;
     spec_free(parse_with("linux.mountLabel", "\"\""));
+    spec_free(parse_with("linux.mountLabel", "\"system_u:object_r:container_file_t:s0:c7,c8\""));
     spec_free(parse_with("process.selinuxLabel", "\"\""));
     spec_free(parse_with("process.apparmorProfile", "\"containers-default-0.50.1\""));
     spec_free(parse_with("linux.intelRdt", "{}"));
