@@ -262,7 +262,9 @@ static int connection_become_stream(struct connection *connection, json_t *frame
     if (!stream && err->code == ENOENT && json_is_true(json_object_get(frame, "await"))) {
         if (!connection->awaited)
             connection->awaited = json_incref(frame);
-        return loop_mod(connection->sandbox->loop, &connection->watch, 0);
+        /* A vsock whose peer is gone is only half closed until this end closes, too: EPOLLHUP alone never
+         * comes. */
+        return loop_mod(connection->sandbox->loop, &connection->watch, EPOLLRDHUP);
     }
     if (!stream || stream_check_unopened(stream, err))
         return -1;

@@ -308,6 +308,21 @@ static void a_further_process_is_made_in_one_go(void **state)
         agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
 }
 
+static void who_gave_up_waiting_does_not_get_the_stream(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_decref(
+        agent_call(fixture, "container.create", create_params("c", config_for_shell("exec sleep 1000"))));
+    cleanup_fd int gone = await_stream(fixture, "e", "stdout");
+    assert_int_equal(shutdown(gone, SHUT_WR), 0); /* all that a vsock tells of a peer that has closed */
+    json_decref(agent_call(fixture, "process.create", exec_params("e", "echo a")));
+    cleanup_fd int out = agent_open_stream(fixture, "c", "e", "stdout");
+    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
+    assert_string_equal(outcome.out, "a\n");
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+}
+
 static void the_loss_of_its_owner_kills_a_further_process(void **state)
 {
     struct agent_fixture *fixture = *state;
@@ -416,6 +431,7 @@ int main(void)
         CONTAINER_TEST(without_a_pid_namespace_orphans_end_with_the_init),
         CONTAINER_TEST(a_further_process_joins_and_has_its_own_streams),
         CONTAINER_TEST(a_further_process_is_made_in_one_go),
+        CONTAINER_TEST(who_gave_up_waiting_does_not_get_the_stream),
         CONTAINER_TEST(the_loss_of_its_owner_kills_a_further_process),
         CONTAINER_TEST(a_terminal_is_the_controlling_one),
         CONTAINER_TEST(an_idle_container_costs_nothing),
