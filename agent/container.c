@@ -155,6 +155,7 @@ static int container_make_init(struct container *container, struct launch *launc
     launch->cgroup_fd = container->cgroup.fd;
     launch->cgroup_name = container->cgroup.name;
     launch->mount_sources = sources;
+    launch->submounts = json_object_get(container->params, "submounts");
     container->init =
         process_new(container, PROCESS_INIT, &container->spec->process, &wish, launch, request, err);
     if (!container->init)

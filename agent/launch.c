@@ -111,6 +111,9 @@ static int stage_prepare_init(struct launch *launch, struct trees *trees, struct
         if (launch->user_fd < 0)
             return error_wrap(err, "linux");
     }
+    /* What virtio-fs mounts by itself while the trees are looked at is to end with the container. */
+    if (unshare(CLONE_NEWNS) < 0)
+        return error_set(err, errno, "mount namespace");
     if (trees_prepare(launch, trees, err) || namespaces_prepare(spec, err))
         return -1;
     int joined_user = -1;

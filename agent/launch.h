@@ -13,6 +13,7 @@
 #include "agent/spec.h"
 #include "common/error.h"
 
+#include <jansson.h>
 #include <sys/types.h>
 
 /* What a process is made of. All is borrowed, and the fds stay the caller's: the child has copies. */
@@ -33,6 +34,7 @@ struct launch {
     const char *const *hook_programs; /* by index in spec->create_hooks: path below SHARED_DIR, or NULL */
     const char *root;                 /* path below SHARED_DIR */
     const char *const *mount_sources; /* by index in spec->mounts: path below SHARED_DIR, or NULL */
+    const json_t *submounts;          /* "root" or an index in spec->mounts: paths below it (protocol.h) */
 };
 
 /* Forks. The pid of stage 1, or -1 with err filled. */

@@ -36,11 +36,39 @@ static int map_tree(int tree_fd, bool recursive, int user_fd, struct error *err)
     return 0;
 }
 
-static int clone_shared(int shared_fd, const char *path, bool recursive, struct error *err)
+/* A directory that is a mount of its own on the host is one in the guest as soon as it is opened as a
+ * directory (fuse: FUSE_ATTR_SUBMOUNT), and before that a plain directory of the tree above it. */
+static int open_shared(int shared_fd, const char *path)
 {
-    cleanup_fd int source = resolve_beneath(shared_fd, path, O_PATH);
+    int fd = resolve_beneath(shared_fd, path, O_PATH | O_DIRECTORY);
+    return fd == -ENOTDIR ? resolve_beneath(shared_fd, path, O_PATH) : fd;
+}
+
+/* Has the mounts that the host has below a tree appear, which they otherwise do when they are first used:
+ * then a copy of the tree holds them, each with flags of its own. Those that are not to be seen, or gone
+ * again, are left. */
+static void reveal_submounts(const struct launch *launch, const char *of, int source_fd)
+{
+    const json_t *path, *paths = json_object_get(launch->submounts, of);
+    size_t i;
+    json_array_foreach(paths, i, path)
+    {
+        cleanup_fd int fd = -1;
+        if (i < SUBMOUNTS_MAX && json_is_string(path))
+            fd = resolve_beneath(source_fd, json_string_value(path), O_PATH | O_DIRECTORY);
+    }
+}
+
+/* `of` names the tree among the submounts; NULL: without them. */
+static int clone_shared(const struct launch *launch, int shared_fd, const char *path, const char *of,
+                        struct error *err)
+{
+    bool recursive = of != NULL;
+    cleanup_fd int source = open_shared(shared_fd, path);
     if (source < 0)
         return error_set(err, -source, "source '%s'", path);
+    if (recursive)
+        reveal_submounts(launch, of, source);
     int tree = mounts_clone(source, recursive ? AT_RECURSIVE : 0);
     return tree < 0 ? error_set(err, -tree, "source '%s'", path) : tree;
 }
@@ -49,7 +77,7 @@ static int prepare_root(const struct launch *launch, int shared_fd, struct trees
 {
     const struct spec_id_maps *maps = &launch->spec->id_maps;
     struct stat status;
-    trees->root_fd = clone_shared(shared_fd, launch->root, true, err);
+    trees->root_fd = clone_shared(launch, shared_fd, launch->root, "root", err);
     if (trees->root_fd < 0)
         return -1;
     if (fstat(trees->root_fd, &status) < 0)
@@ -73,12 +101,14 @@ static int prepare_bind(const struct launch *launch, size_t index, int shared_fd
 {
     const struct spec_mount *mount = &launch->spec->mounts[index];
     const char *source = launch->mount_sources[index];
+    char of[24];
     if (mount->disk[0])
         return clone_disk(mount->disk, err);
     if (!source)
         return error_set(err, 0, "source '%s' was not shared with the guest",
                          mount->source ? mount->source : "");
-    cleanup_fd int tree = clone_shared(shared_fd, source, mount->recursive, err);
+    snprintf(of, sizeof(of), "%zu", index);
+    cleanup_fd int tree = clone_shared(launch, shared_fd, source, mount->recursive ? of : NULL, err);
     if (tree < 0 || !mount->idmap)
         return tree < 0 ? -1 : take_fd(&tree);
     cleanup_fd int own = mount->id_maps.uid_count ? user_namespace_new(&mount->id_maps, err) : -1;

@@ -29,11 +29,11 @@
  *
  *   container.create  {"container": ID, "spec": config.json's object as it came,
  *                      "root": path below SHARED_DIR, "mounts": {"<index in spec.mounts>": path below it},
+ *                      "submounts": {"root" or "<index in spec.mounts>": [path below that tree ...]},
+ *                      directories that the host has other file systems mounted on, outer ones first,
  *                      "hooks": {"<index in spec.hooks.createContainer>": path of the program below it},
  *                      "namespaces": {"<index in spec.linux.namespaces>": ID of the container that has it},
  *                      "bundle": its path on the host,
- *                      "disks": [{"serial": TEXT, "major": N, "minor": N (of the host),
- *                      "mounts": [index in spec.mounts...], "mode", "uid", "gid": N (of the host's file)}],
  *                      "disks": [{"serial": TEXT, "major": N, "minor": N of the host, "mounts": [index in
  *                      spec.mounts ...], "mode", "uid", "gid": N of the host's device file}],
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
@@ -132,6 +132,7 @@
 #define SHARED_ROOTFS "rootfs"  /* the name of a container's root filesystem in its directory */
 #define SHARED_MAPPED "mapped-" /* and of a mount that is to be id-mapped, followed by its index */
 
+#define SUBMOUNTS_MAX    4096 /* listed below one tree; the rest appear when they are first used */
 #define FRAME_BYTES_MAX  (8u << 20)
 #define CONTAINER_ID_MAX 128 /* characters */
 #define PROCESS_NAME_MAX 128

@@ -9,8 +9,10 @@
 #include "shim/attach.h"
 
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "protocol/protocol.h"
+#include "shim/submounts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -249,8 +251,43 @@ static int describe(json_t *map, size_t index, const char *container, const char
     return json_object_set_new(map, key, json_sprintf("%s/%s", container, name));
 }
 
+/* Adds {NAME: [path ...]} when the host has mounts below the tree. 0 or -1. */
+static int describe_submounts(json_t *map, const char *name, const char *source, struct error *err)
+{
+    json_t *paths = submounts_list(source, err);
+    if (!paths)
+        return -1;
+    if (json_array_size(paths) > 0)
+        return json_object_set_new(map, name, paths) < 0 ? error_set(err, ENOMEM, "container.create") : 0;
+    json_decref(paths);
+    return 0;
+}
+
+/* Those of all trees that are taken with what is mounted below them. A new object, or NULL with err filled.
+ */
+static json_t *describe_all_submounts(const struct bundle *bundle, struct error *err)
+{
+    json_t *map = json_object();
+    int failed = map ? describe_submounts(map, "root", bundle->rootfs, err)
+                     : error_set(err, ENOMEM, "container.create");
+    for (size_t i = 0; i < bundle->mount_count && !failed; i++) {
+        const struct bundle_mount *mount = &bundle->mounts[i];
+        char key[24];
+        snprintf(key, sizeof(key), "%zu", mount->index);
+        if (mount->recursive)
+            failed = describe_submounts(map, key, mount->source, err);
+    }
+    if (!failed)
+        return map;
+    json_decref(map);
+    return NULL;
+}
+
 json_t *attach_describe(const char *container, const struct bundle *bundle, struct error *err)
 {
+    cleanup_json json_t *submounts = describe_all_submounts(bundle, err);
+    if (!submounts)
+        return NULL;
     json_t *mounts = json_object(), *hooks = json_object();
     char name[NAME_MAX];
     int failed = 0;
@@ -262,9 +299,9 @@ json_t *attach_describe(const char *container, const struct bundle *bundle, stru
         snprintf(name, sizeof(name), "hooks/%zu", i);
         failed = describe(hooks, i, container, name);
     }
-    json_t *params =
-        json_pack("{s:o, s:o, s:o, s:o}", "root", json_sprintf("%s/" SHARED_ROOTFS, container), "mounts",
-                  mounts, "hooks", hooks, "disks", host_disks_describe(&bundle->disks));
+    json_t *params = json_pack("{s:o, s:o, s:o, s:o, s:O}", "root",
+                               json_sprintf("%s/" SHARED_ROOTFS, container), "mounts", mounts, "hooks", hooks,
+                               "disks", host_disks_describe(&bundle->disks), "submounts", submounts);
     if (!failed && params)
         return params;
     json_decref(params);

@@ -24,8 +24,9 @@ int attach_bundle(const struct sandbox *sandbox, const char *container, const st
  * is logged. */
 void attach_undo(const struct sandbox *sandbox, const char *container);
 
-/* What container.create is told about the trees: {"root", "mounts", "hooks"}, paths below the shared tree. A
- * new object, or NULL with err filled. */
+/* What container.create is told about the trees: {"root", "mounts", "hooks"}, paths below the shared tree,
+ * and "submounts" of the trees, paths below these (protocol.h). In the caller's mount namespace. A new
+ * object, or NULL with err filled. */
 json_t *attach_describe(const char *container, const struct bundle *bundle, struct error *err);
 
 #endif
