@@ -91,6 +91,14 @@ in_crun() {
   return $status
 }
 
+# pod_start [JQ-FILTER]: starts the container `pod`, whose sandbox later ones join: with ${pod_join} in guest_config, or in a
+# filter of bundle_make, a container needs no boot. It stays until `husk delete --force pod`.
+pod_start() {
+  bundle_make "$work/pod" '.process.args = ["sleep", "1000000"] '"${1:-}"
+  husk run --detach --bundle "$work/pod" pod < /dev/null > "$work/pod.out" 2>&1 || fail "pod: $(cat "$work/pod.out")"
+  pod_join='| .linux.namespaces |= map(if .type == "network" then .path = "/proc/'$(state_of pod .pid)'/ns/net" else . end)'
+}
+
 state_of() { husk state "$1" | jq -r "${2:-.status}"; }
 
 # wait_for SECONDS COMMAND...: until the command holds.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # limit: 240
 # linux.seccomp: each action does what it does under crun. Hooks createContainer and startContainer run in the guest with the
-# state on their stdin; one that fails ends the container. A seccomp listener is refused by name.
+# state on their stdin.
 . "${0%/*}/lib.sh"
 
 guest_config='| .process.noNewPrivileges = true | .linux.seccomp = {"defaultAction": "SCMP_ACT_ALLOW",
@@ -27,24 +27,21 @@ for name, number in (("trap", 24), ("kill", 121)):
         os._exit(0)
     print(name, signal.Signals(os.WTERMSIG(os.waitpid(pid, 0)[1])).name)
 print([l.split() for l in open("/proc/self/status") if l.startswith(("Seccomp", "NoNewPrivs"))])'
-in_guest python3 -c "$report" > "$work/husk.out" 2>&1
 in_crun python3 -c "$report" > "$work/crun.out" 2>&1
+pod_start
+guest_config+=$pod_join
+in_guest python3 -c "$report" > "$work/husk.out" 2>&1
 ok "seccomp as under crun" diff "$work/crun.out" "$work/husk.out" >&2
 
 # A program of the host, which is in no root, and one of the container.
 printf '#include <stdio.h>\n#include <unistd.h>\nint main(int c, char **v) { char b[4096]; long n = read(0, b, sizeof b); gethostname(b + 3000, 64);
   FILE *f = fopen(v[1], "w"); fprintf(f, "%%s %%s %%.*s\\n", b + 3000, getenv("E"), (int)n, b); return fclose(f); }\n' > "$work/hook.c"
 gcc -static -w -include stdlib.h -o "$work/hook" "$work/hook.c"
-guest_config='| .hostname = "hooked" | .annotations = {"k": "v"} | .hooks = {
+guest_config=$pod_join'| .hostname = "hooked" | .annotations = {"k": "v"} | .hooks = {
     "createContainer": [{"path": $hook, "args": ["hook", "/run/husk/root/dev/shm/made"], "env": ["E=1"], "timeout": 30}],
     "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /dev/shm/started; hostname >> /dev/shm/started"], "env": ["PATH=/bin"]}]}'
 guest_config=${guest_config//\$hook/\"$work/hook\"}
 got=$(in_guest sh -c 'cat /dev/shm/made /dev/shm/started')
 matches "createContainer" "$got" '^hooked 1 \{"ociVersion":"1[^"]*","id":"c[0-9]*","status":"creating","pid":1,"bundle":"/[^"]*","annotations":\{"k":"v"\}\}'
 matches "startContainer" "$got" '"status":"created","pid":1,.*hooked$'
-bundle_make "$bundle" '.hooks.startContainer = [{"path": "/bin/sh", "args": ["sh", "-c", "echo because; exit 3"]}]'
-fails_with 'hooks\.startContainer\[0\]: /bin/sh: exit status 3: because' husk run --bundle "$bundle" failing
-
-bundle_make "$bundle" '.linux.seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
-  "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}'
-fails_with 'linux\.seccomp\.[a-zA-Z\[0-9.]*.* not supported' husk run --bundle "$bundle" refused
+husk delete --force pod
