@@ -96,6 +96,7 @@ in_crun() {
 pod_start() {
   bundle_make "$work/pod" '.process.args = ["sleep", "1000000"] '"${1:-}"
   husk run --detach --bundle "$work/pod" pod < /dev/null > "$work/pod.out" 2>&1 || fail "pod: $(cat "$work/pod.out")"
+  # shellcheck disable=SC2034 # the scripts use it
   pod_join='| .linux.namespaces |= map(if .type == "network" then .path = "/proc/'$(state_of pod .pid)'/ns/net" else . end)'
 }
 
