@@ -4,6 +4,7 @@
  */
 #include "common/fd.h"
 #include "tests/unit/fake_driver.h"
+#include "vmm/snapshot.h"
 #include "vmm/virtio/net.h"
 
 #include <arpa/inet.h>
@@ -76,26 +77,18 @@ static int packet_open(const char *name)
     return fd;
 }
 
-static int set_up_with(void **state, bool vhost)
+/* A tap, the device that has it, and the host's side of it. */
+static void make_device(struct fixture *f)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
     struct virtio_net_options options;
     struct error err;
-    if (!f)
-        return -1;
-    *state = f;
-    f->vhost = vhost;
-    fake_memory_init(&f->memory, 1 << 20);
-    for (unsigned i = 0; i < 3; i++)
-        fake_queue_init(&f->queue[i], &f->memory, QUEUE_SIZE);
-    f->room = fake_alloc(&f->memory, 512 << 10, 4096);
     f->loop = loop_new();
     f->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     virtio_net_options_init(&options);
     memcpy(options.mac, "\x52\x54\0\1\2\3", ETH_ALEN);
     options.pairs = 1;
     options.tap_fd[0] = tap_open("husktest", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-    if (vhost)
+    if (f->vhost)
         options.vhost_fd[0] = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
     f->packet_fd = packet_open("husktest");
     struct virtio_net_host host = {
@@ -104,6 +97,28 @@ static int set_up_with(void **state, bool vhost)
     if (!device)
         fail_msg("%s", err.text);
     f->mmio = virtio_mmio_new(device, &f->memory.map, f->irq_fd);
+}
+
+static void free_device(struct fixture *f)
+{
+    virtio_mmio_free(f->mmio);
+    loop_free(f->loop);
+    close(f->irq_fd);
+    close(f->packet_fd);
+}
+
+static int set_up_with(void **state, bool vhost)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    if (!f)
+        return -1;
+    *state = f;
+    f->vhost = vhost;
+    fake_memory_init(&f->memory, 1 << 20);
+    for (unsigned i = 0; i < 3; i++)
+        fake_queue_init(&f->queue[i], &f->memory, QUEUE_SIZE);
+    f->room = fake_alloc(&f->memory, 512 << 10, 4096);
+    make_device(f);
     uint64_t features = BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |
                         BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4);
     uint32_t status = fake_mmio_start(f->mmio, features, f->queue, 3);
@@ -126,10 +141,7 @@ static int set_up_vhost(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    virtio_mmio_free(f->mmio);
-    loop_free(f->loop);
-    close(f->irq_fd);
-    close(f->packet_fd);
+    free_device(f);
     fake_memory_fini(&f->memory);
     free(f);
     return 0;
@@ -217,6 +229,50 @@ static void pause_and_resume_lose_no_place(void **state)
         fake_loop_settle(f->loop);
     }
     assert_works(f);
+}
+
+/* The path that a packet took: the kernel's leaves our own one's counters alone. */
+static void packets_take_the_path(void **state)
+{
+    struct fixture *f = *state;
+    struct virtio_statistic rows[16];
+    struct virtio_device *device = virtio_mmio_device(f->mmio);
+    assert_works(f);
+    unsigned count = device->ops->statistics(device, rows, 16), seen = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(rows[i].name, "rx-packets") == 0 || strcmp(rows[i].name, "tx-packets") == 0) {
+            assert_int_equal(rows[i].value, f->vhost ? 0 : 1);
+            seen++;
+        } else if (strcmp(rows[i].name, "vhost") == 0) {
+            assert_int_equal(rows[i].value, f->vhost);
+            seen++;
+        }
+    }
+    assert_int_equal(seen, 3);
+}
+
+/* A new device on a new tap goes on where the saved one stood in the rings of the same memory. */
+static void saved_device_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    const void *bytes;
+    size_t length;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_works(f);
+        struct snapshot_writer *writer = snapshot_writer_new();
+        virtio_mmio_pause(f->mmio);
+        assert_int_equal(virtio_mmio_save(f->mmio, writer, 0), 0);
+        assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
+        free_device(f);
+        make_device(f);
+        struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
+        assert_int_equal(virtio_mmio_restore(f->mmio, reader, 0), 0);
+        snapshot_reader_free(reader);
+        snapshot_writer_free(writer);
+        virtio_mmio_resume(f->mmio);
+        fake_loop_settle(f->loop);
+        assert_works(f);
+    }
 }
 
 static void reset_and_restart_work(void **state)
@@ -317,16 +373,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tap_test(frames_go_both_ways),
         tap_test(pause_and_resume_lose_no_place),
+        tap_test(packets_take_the_path),
+        tap_test(saved_device_goes_on),
         tap_test(reset_and_restart_work),
         tap_test(tap_filters_by_destination),
         tap_test(malformed_frames_do_not_reach_the_host),
         cmocka_unit_test(what_is_no_tap_is_refused),
     };
     const struct CMUnitTest vhost_tests[] = {
-        vhost_test(frames_go_both_ways),
-        vhost_test(pause_and_resume_lose_no_place),
-        vhost_test(reset_and_restart_work),
-        vhost_test(tap_filters_by_destination),
+        vhost_test(frames_go_both_ways),    vhost_test(pause_and_resume_lose_no_place),
+        vhost_test(packets_take_the_path),  vhost_test(saved_device_goes_on),
+        vhost_test(reset_and_restart_work), vhost_test(tap_filters_by_destination),
     };
     cleanup_fd int tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
     if (tun < 0 || geteuid() != 0 || unshare(CLONE_NEWNET) < 0) {
