@@ -4,6 +4,7 @@
 #include "agent/spec_sections.h"
 
 #include "agent/spec_fields.h"
+#include "common/device_rules.h"
 #include "common/json.h"
 
 #include <errno.h>
@@ -36,12 +37,18 @@ static int device_parse(struct spec_device *device, const json_t *entry, const c
         (json_require(json_get_int(entry, where, "major", 0, 0xfff, &major, err), where, "major", err) < 0 ||
          json_require(json_get_int(entry, where, "minor", 0, 0xfffff, &minor, err), where, "minor", err) < 0))
         return -1;
-    if (type == S_IFCHR && major == MISC_MAJOR && minor == KVM_MINOR)
-        return error_set(err, 0, "%s is not supported: there is no KVM in the guest", where);
     device->mode = (mode_t)(type | (mode & 07777));
     device->rdev = makedev((unsigned)major, (unsigned)minor);
     device->uid = (uid_t)uid;
     device->gid = (gid_t)gid;
+    return 0;
+}
+
+/* Devices that a container asks for by name, and which can't be in a VM. */
+static int device_check(const struct spec_device *device, const char *where, struct error *err)
+{
+    if (S_ISCHR(device->mode) && device->rdev == makedev(MISC_MAJOR, KVM_MINOR))
+        return error_set(err, 0, "%s is not supported: there is no KVM in the guest", where);
     return 0;
 }
 
@@ -53,13 +60,15 @@ int spec_parse_devices(void *into, const json_t *object, const char *where, cons
     int got = spec_get_objects(object, where, key, SPEC_DEVICES_MAX, &list, err);
     if (got <= 0)
         return got;
+    bool privileged = device_rules_are_privileged(object);
     spec->devices = calloc(json_array_size(list) + 1, sizeof(*spec->devices));
     if (!spec->devices)
         return error_set(err, ENOMEM, "%s.%s", where, key);
     for (size_t i = 0; i < json_array_size(list); i++) {
         char path[SPEC_PATH_MAX];
         spec_path_element(path, where, key, i);
-        if (device_parse(&spec->devices[i], json_array_get(list, i), path, err))
+        if (device_parse(&spec->devices[i], json_array_get(list, i), path, err) ||
+            (!privileged && device_check(&spec->devices[i], path, err)))
             return -1;
         spec->device_count = i + 1;
     }

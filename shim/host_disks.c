@@ -1,6 +1,7 @@
 /* Block devices of the host: see host_disks.h. */
 #include "shim/host_disks.h"
 
+#include "common/device_rules.h"
 #include "common/fd.h"
 #include "common/json.h"
 
@@ -119,6 +120,8 @@ int host_disks_add_devices(struct host_disks *disks, const json_t *linux_section
         json_get_object(linux_section, "linux", "resources", &resources, err) < 0 ||
         json_get_array(resources, "linux.resources", "devices", &rules, err) < 0)
         return -1;
+    if (device_rules_are_privileged(linux_section))
+        return 0;
     for (size_t i = 0; i < json_array_size(devices); i++) {
         char where[48];
         snprintf(where, sizeof(where), "linux.devices[%zu]", i);

@@ -34,8 +34,9 @@ struct host_disks {
     size_t count;
 };
 
-/* Adds the block devices of linux.devices that exist on this host; others are left to the agent.
- * `linux_section` may be NULL. 0, or -1 with err. */
+/* Adds the block devices of linux.devices that exist on this host; others are left to the agent. None of a
+ * privileged container's (common/device_rules.h): all disks of the host, in use there and writable, are not
+ * what such a container needs. `linux_section` may be NULL. 0, or -1 with err. */
 int host_disks_add_devices(struct host_disks *disks, const json_t *linux_section, struct error *err);
 /* Adds the source of mounts[index], a block device at `path`. 0, or -1 with err. */
 int host_disks_add_mount(struct host_disks *disks, size_t index, const char *path, bool writable,

@@ -218,6 +218,14 @@ static void device_rules_and_devices_are_kept_in_order(void **state)
     assert_int_equal(spec->devices[0].rdev, makedev(10, 229));
     assert_int_equal(spec->devices[0].gid, 2);
     spec_free(spec);
+
+    spec = parse_with(
+        "linux",
+        "{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"uts\"}],\"devices\":[{\"path\":\"/dev/kvm\","
+        "\"type\":\"c\",\"major\":10,\"minor\":232}],\"resources\":{\"devices\":[{\"allow\":true,"
+        "\"access\":\"rwm\"}]}}");
+    assert_int_equal(spec->devices[0].rdev, makedev(10, 232));
+    spec_free(spec);
 }
 
 static void a_seccomp_profile_is_compiled(void **state)

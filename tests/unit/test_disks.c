@@ -1,5 +1,6 @@
 /* Unit tests of block devices on their way from config.json to the guest: the shim's half and the agent's. */
 #include "agent/disks.h"
+#include "common/device_rules.h"
 #include "common/fd.h"
 #include "shim/host_disks.h"
 
@@ -15,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -48,6 +50,55 @@ static void the_last_rule_that_fits_counts(void **state)
     assert_true(
         may_write("[{\"allow\": false}, {\"allow\": true, \"type\": \"a\", \"major\": -1, \"minor\": -1}]"));
     assert_false(may_write("[{\"allow\": true}, {\"allow\": false, \"type\": \"b\", \"access\": \"w\"}]"));
+}
+
+static bool privileged(const char *linux_section)
+{
+    json_t *object = json_loads(linux_section, JSON_DECODE_ANY, NULL);
+    assert_non_null(object);
+    bool is = device_rules_are_privileged(object);
+    json_decref(object);
+    return is;
+}
+
+static void one_rule_for_all_devices_is_privileged(void **state)
+{
+    (void)state;
+    assert_true(privileged("{\"resources\": {\"devices\": [{\"allow\": true, \"access\": \"rwm\"}]}}"));
+    assert_true(privileged("{\"resources\": {\"devices\": [{\"allow\": true, \"type\": \"a\", \"major\": -1,"
+                           " \"minor\": null}]}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": [{\"allow\": false, \"access\": \"rwm\"}]}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": [{\"allow\": true, \"access\": \"rw\"}]}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": [{\"allow\": true, \"type\": \"c\"}]}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": [{\"allow\": true, \"major\": 10}]}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": [{\"allow\": true}, {\"allow\": true}]}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": []}}"));
+    assert_false(privileged("{\"resources\": {\"devices\": [7]}}"));
+    assert_false(privileged("{\"resources\": 7}"));
+    assert_false(privileged("[]"));
+    assert_false(device_rules_are_privileged(NULL));
+}
+
+/* Any block device of this machine would do; one that it has not shows nothing. */
+static void a_privileged_container_gets_no_disk(void **state)
+{
+    static const char *const device =
+        "{\"path\": \"/dev/loop0\", \"type\": \"b\", \"major\": 7, \"minor\": 0}";
+    (void)state;
+    for (int asked = 0; asked < 2; asked++) {
+        char text[256];
+        struct error err;
+        struct host_disks disks = {.count = 0};
+        snprintf(text, sizeof(text),
+                 "{\"devices\": [%s], \"resources\": {\"devices\": [{\"allow\": true%s}]}}", device,
+                 asked ? ", \"type\": \"b\"" : "");
+        json_t *linux_section = json_loads(text, 0, NULL);
+        assert_non_null(linux_section);
+        assert_int_equal(host_disks_add_devices(&disks, linux_section, &err), 0);
+        assert_int_equal(disks.count, asked && access("/sys/dev/block/7:0", F_OK) == 0 ? 1 : 0);
+        host_disks_fini(&disks);
+        json_decref(linux_section);
+    }
 }
 
 /* A /sys/block with two disks. */
@@ -168,6 +219,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_rule_that_fits_counts),
+        cmocka_unit_test(one_rule_for_all_devices_is_privileged),
+        cmocka_unit_test(a_privileged_container_gets_no_disk),
         cmocka_unit_test(numbers_become_the_guests),
         cmocka_unit_test(nonsense_is_named),
     };
