@@ -38,7 +38,7 @@
 
 /* Where stage 1 keeps the fds it needs besides 0, 1 and 2; every other fd of the agent is closed. */
 enum {
-    CHILD_SYNC_FD = 3,
+    CHILD_SYNC_FD = PROCESS_FDS_FIRST + PROCESS_FDS_MAX, /* those below are the process's own */
     CHILD_INIT_PIDFD,
     CHILD_JOIN_PIDFD,
     CHILD_FDS = CHILD_JOIN_PIDFD + SPEC_NAMESPACES
@@ -52,8 +52,10 @@ static bool launch_is_init(const struct launch *launch)
 /* Stage 1, step 1: nothing of the agent stays with the child but its memory, which exec replaces. */
 static int stage_leave_agent(const struct launch *launch, struct error *err)
 {
-    int wanted[CHILD_FDS] = {launch->stdio[0], launch->stdio[1], launch->stdio[2], launch->sync_fd,
-                             launch->init_pidfd};
+    int wanted[CHILD_FDS] = {
+        launch->stdio[0], launch->stdio[1],
+        launch->stdio[2], [CHILD_SYNC_FD] = launch->sync_fd, [CHILD_INIT_PIDFD] = launch->init_pidfd};
+    memcpy(&wanted[PROCESS_FDS_FIRST], launch->fds, sizeof(launch->fds));
     for (size_t i = 0; i < SPEC_NAMESPACES; i++)
         wanted[CHILD_JOIN_PIDFD + i] =
             launch_is_init(launch) && i < launch->spec->join_count ? launch->join_pidfds[i] : -1;
@@ -63,7 +65,7 @@ static int stage_leave_agent(const struct launch *launch, struct error *err)
             return error_set(err, errno, "fds");
     }
     for (int i = 0; i < CHILD_FDS; i++) {
-        int flags = i <= STDERR_FILENO ? 0 : O_CLOEXEC;
+        int flags = i < CHILD_SYNC_FD ? 0 : O_CLOEXEC;
         if (wanted[i] >= 0 && dup3(wanted[i], i, flags) < 0)
             return error_set(err, errno, "fds");
         if (wanted[i] < 0 && i > STDERR_FILENO)
@@ -90,8 +92,10 @@ static int stage_give_streams(const struct launch *launch, struct error *err)
 {
     const struct spec_id_maps *maps = &launch->spec->id_maps;
     int64_t owner = spec_id_outside(maps->uids, maps->uid_count, launch->process->uid);
-    for (int fd = 0; fd < 3 && !launch->terminal && owner > 0; fd++) {
+    for (int fd = launch->terminal ? PROCESS_FDS_FIRST : 0; fd < CHILD_SYNC_FD && owner > 0; fd++) {
         struct stat status;
+        if (fd >= PROCESS_FDS_FIRST && launch->fds[fd - PROCESS_FDS_FIRST] < 0)
+            continue;
         if (fstat(fd, &status) < 0)
             return error_set(err, errno, "streams");
         if (S_ISFIFO(status.st_mode) && fchown(fd, (uid_t)owner, (gid_t)-1) < 0)
@@ -206,15 +210,17 @@ static int step_enter_container(const struct launch *launch, struct error *err)
     return step_terminal(launch, root_fd, err);
 }
 
-/* A standard stream that is /dev/null becomes the container's own: what the process finds at its fds is then
- * of its root, and not of the agent's. */
-static int step_take_null(struct error *err)
+/* A standard stream or further fd that is /dev/null becomes the container's own: what the process finds at
+ * its fds is then of its root, and not of the agent's. */
+static int step_take_null(const struct launch *launch, struct error *err)
 {
     cleanup_fd int null = open("/dev/null", O_RDWR | O_NOCTTY | O_CLOEXEC);
     struct stat own, status;
     if (null < 0 || fstat(null, &own) < 0)
         return 0; /* the container has none: then it keeps the agent's */
-    for (int fd = 0; fd < 3; fd++) {
+    for (int fd = 0; fd < CHILD_SYNC_FD; fd++) {
+        if (fd >= PROCESS_FDS_FIRST && launch->fds[fd - PROCESS_FDS_FIRST] < 0)
+            continue;
         if (fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && S_ISCHR(own.st_mode) &&
             status.st_rdev == own.st_rdev && dup2(null, fd) < 0)
             return error_set(err, errno, "/dev/null");
@@ -267,7 +273,7 @@ static int process_run(const struct launch *launch, const struct trees *trees, s
         return -1;
     int failed =
         launch_is_init(launch) ? step_build_container(launch, trees, err) : step_enter_container(launch, err);
-    if (failed || step_take_null(err) || step_become_user(launch, err) ||
+    if (failed || step_take_null(launch, err) || step_become_user(launch, err) ||
         program_find(launch->process, path, err) || step_wait_for_start(err))
         return -1;
     if (launch_is_init(launch) &&

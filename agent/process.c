@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -42,29 +43,63 @@ static int wish_parse_stdio(struct process_wish *wish, const json_t *params, str
     return 0;
 }
 
+/* "<number>", or -1. */
+static int fd_number_parse(const char *text)
+{
+    char *end;
+    long number = strtol(text, &end, 10);
+    bool fits = *text >= '0' && *text <= '9' && *end == '\0' && number >= PROCESS_FDS_FIRST &&
+                number < PROCESS_FDS_FIRST + PROCESS_FDS_MAX;
+    return fits ? (int)number : -1;
+}
+
+static int wish_parse_fds(struct process_wish *wish, const json_t *params, struct error *err)
+{
+    static const char *const kinds[] = {
+        [PROCESS_FD_NULL] = "null", [PROCESS_FD_INPUT] = "input", [PROCESS_FD_OUTPUT] = "output"};
+    json_t *object = NULL, *value;
+    const char *key;
+    if (json_get_object(params, "", "fds", &object, err) < 0)
+        return -1;
+    json_object_foreach(object, key, value)
+    {
+        int number = fd_number_parse(key);
+        const char *what = json_string_value(value);
+        unsigned kind = PROCESS_FD_NULL;
+        while (what && kind <= PROCESS_FD_OUTPUT && strcmp(what, kinds[kind]) != 0)
+            kind++;
+        if (number < 0 || !what || kind > PROCESS_FD_OUTPUT)
+            return error_set(err, EINVAL, "fds: '%.16s': '%.16s' is not known", key, what ? what : "");
+        wish->fds[number - PROCESS_FDS_FIRST] = (enum process_fd)kind;
+    }
+    return 0;
+}
+
 int process_wish_parse(struct process_wish *wish, const json_t *params, bool terminal, struct error *err)
 {
     *wish = (struct process_wish){.terminal = terminal};
     if (json_get_bool(params, "", "terminal", &wish->terminal, err) < 0 ||
         json_get_bool(params, "", "start", &wish->start, err) < 0)
         return -1;
-    return wish_parse_stdio(wish, params, err);
+    return wish_parse_stdio(wish, params, err) || wish_parse_fds(wish, params, err) ? -1 : 0;
 }
 
-static int process_make_pipe(struct process *process, enum stream_kind kind, int *theirs, struct error *err)
+/* A pipe with a stream of that kind for the agent's end, kept as streams[index]. */
+static int process_make_pipe(struct process *process, unsigned index, enum stream_kind kind, int *theirs,
+                             struct error *err)
 {
     int pair[2];
     if (pipe2(pair, O_CLOEXEC) < 0)
         return error_set(err, errno, "pipe");
     int ours = kind == STREAM_STDIN ? pair[1] : pair[0];
     *theirs = kind == STREAM_STDIN ? pair[0] : pair[1];
-    process->streams[kind] =
+    process->streams[index] =
         stream_new(container_loop(process->container), kind, ours, process_streams_drained, process, err);
-    if (!process->streams[kind]) {
+    if (!process->streams[index]) {
         close(ours);
         return -1;
     }
-    stream_expect(process->streams[kind], process->wish.expect);
+    stream_expect(process->streams[index], process->wish.expect);
     return 0;
 }
 
@@ -74,7 +109,7 @@ static int process_make_stdio(struct process *process, int stdio[3], struct erro
     for (int i = STREAM_STDIN; i <= STREAM_STDERR; i++) {
         switch (process->wish.stdio[i]) {
         case PROCESS_STDIO_STREAM:
-            if (process_make_pipe(process, (enum stream_kind)i, &stdio[i], err))
+            if (process_make_pipe(process, (unsigned)i, (enum stream_kind)i, &stdio[i], err))
                 return -1;
             break;
         case PROCESS_STDIO_NULL:
@@ -90,9 +125,26 @@ static int process_make_stdio(struct process *process, int stdio[3], struct erro
     return 0;
 }
 
+/* The further fds; the caller closes them. */
+static int process_make_fds(struct process *process, int fds[PROCESS_FDS_MAX], struct error *err)
+{
+    for (unsigned i = 0; i < PROCESS_FDS_MAX; i++) {
+        enum process_fd wish = process->wish.fds[i];
+        if (wish == PROCESS_FD_CLOSED)
+            continue;
+        if (wish == PROCESS_FD_NULL && (fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
+            return error_set(err, errno, "fd %u", PROCESS_FDS_FIRST + i);
+        if (wish != PROCESS_FD_NULL &&
+            process_make_pipe(process, STREAM_KINDS + i,
+                              wish == PROCESS_FD_INPUT ? STREAM_STDIN : STREAM_STDOUT, &fds[i], err))
+            return -1;
+    }
+    return 0;
+}
+
 static bool process_is_drained(const struct process *process)
 {
-    for (int i = 0; i < STREAM_KINDS; i++) {
+    for (int i = 0; i < PROCESS_STREAMS; i++) {
         if (process->streams[i] && !stream_is_drained(process->streams[i]))
             return false;
     }
@@ -289,11 +341,17 @@ struct process *process_new(struct container *container, const char *name, const
     LIST_INIT(&process->waiters);
     for (int i = 0; i < 3; i++)
         launch->stdio[i] = -1;
+    for (int i = 0; i < PROCESS_FDS_MAX; i++)
+        launch->fds[i] = -1;
     int failed = wish->terminal ? 0 : process_make_stdio(process, launch->stdio, err);
+    if (!failed)
+        failed = process_make_fds(process, launch->fds, err);
     if (!failed)
         failed = process_fork(process, launch, err);
     for (int i = 0; i < 3; i++)
         fd_close(&launch->stdio[i]);
+    for (int i = 0; i < PROCESS_FDS_MAX; i++)
+        fd_close(&launch->fds[i]);
     if (failed) {
         if (process->pid > 0) /* an unknown child: reaped like any other that is nobody's */
             kill(process->pid, SIGKILL);
@@ -318,11 +376,21 @@ void process_free(struct process *process)
         LIST_REMOVE(request, waiting);
         request_fail(request, &gone);
     }
-    for (int i = 0; i < STREAM_KINDS; i++)
+    for (int i = 0; i < PROCESS_STREAMS; i++)
         stream_free(process->streams[i]);
     fd_close(&process->pidfd);
     spec_process_fini(&process->own_spec);
     free(process);
+}
+
+struct stream *process_find_stream(const struct process *process, const char *name)
+{
+    for (int kind = 0; kind < STREAM_KINDS; kind++) {
+        if (strcmp(stream_names[kind], name) == 0)
+            return process->streams[kind];
+    }
+    int number = strncmp(name, "fd", 2) == 0 ? fd_number_parse(name + 2) : -1;
+    return number < 0 ? NULL : process->streams[STREAM_KINDS + number - PROCESS_FDS_FIRST];
 }
 
 int process_start(struct process *process, struct request *request, struct error *err)
@@ -348,7 +416,7 @@ void process_abandon(struct process *process)
     process->wish.owner = NULL;
     process_signal(process, SIGKILL);
     process->waited_for = true;
-    for (int i = 0; i < STREAM_KINDS; i++) {
+    for (int i = 0; i < PROCESS_STREAMS; i++) {
         if (process->streams[i])
             stream_expect(process->streams[i], false);
     }
@@ -381,7 +449,7 @@ static void process_end(struct process *process, int wait_status)
     process->state = PROCESS_ENDED;
     process->pid = 0;
     process->wait_status = wait_status;
-    for (int i = 0; i < STREAM_KINDS; i++) {
+    for (int i = 0; i < PROCESS_STREAMS; i++) {
         if (process->streams[i])
             stream_finish(process->streams[i]);
     }
@@ -391,7 +459,7 @@ static void process_end(struct process *process, int wait_status)
 
 bool process_is_over(const struct process *process)
 {
-    for (int i = 0; i < STREAM_KINDS; i++) {
+    for (int i = 0; i < PROCESS_STREAMS; i++) {
         if (process->streams[i] && !stream_is_over(process->streams[i]))
             return false;
     }

@@ -312,10 +312,8 @@ struct stream *requests_find_stream(struct sandbox *sandbox, const json_t *first
     if (!process ||
         json_require(json_get_string(first_frame, "", "stream", &name, err), "", "stream", err) < 0)
         return NULL;
-    for (int kind = 0; kind < STREAM_KINDS; kind++) {
-        if (strcmp(stream_names[kind], name) == 0 && process->streams[kind])
-            return process->streams[kind];
-    }
-    error_set(err, ENOENT, "process %s has no stream '%.16s'", process->name, name);
-    return NULL;
+    struct stream *stream = process_find_stream(process, name);
+    if (!stream)
+        error_set(err, ENOENT, "process %s has no stream '%.16s'", process->name, name);
+    return stream;
 }

@@ -10,7 +10,7 @@
  *
  *   {"husk": PROTOCOL_VERSION, "open": "control"}
  *   {"husk": PROTOCOL_VERSION, "open": "stream", "container": ID, "process": NAME,
- *    "stream": "stdin"|"stdout"|"stderr"|"terminal", "await": bool}
+ *    "stream": "stdin"|"stdout"|"stderr"|"terminal"|"fd<number>", "await": bool}
  *
  * The answer is {"husk": VERSION, "ok": true}, or {"husk": VERSION, "error": {"code": ERRNO, "text": "..."}}
  * and a close. After it a stream connection carries raw bytes: the host half-closes stdin at its end of
@@ -38,7 +38,7 @@
  *                      spec.mounts ...], "mode", "uid", "gid": N of the host's device file}],
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
  *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
- *                      "stdout"}, "notify": NAME}
+ *                      "stdout"}, "fds": {"<number>": "input"|"output"|"null"}, "notify": NAME}
  *                     -> {"pid": guest pid}
  *                     Sets up everything but the program; the process "init" waits for container.start.
  *                     Its streams are opened by the host before that: "terminal" alone, or stdin, stdout,
@@ -46,13 +46,12 @@
  *                     powers the guest off when it was the last one. With stdio (which may be empty) the
  *                     host promises to open the streams: what is written before, even by a process that
  *                     has ended, waits for it. "null" is /dev/null, "stdout" the same file as stdout:
- *                     neither has a stream. notify is the name of an abstract datagram socket, made for
- *                     container.notify.
- *   container.start   {"container", "process"} -> {"pid": guest pid}
- *                     Runs the program; an exec failure is this request's error.
- *   container.state   {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"}
- *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
- *                     ESRCH when the process has ended. With all, every process of the container.
+ *                     neither has a stream. fds are further ones, pipes from or to the host, each with the
+ *                     stream "fd<number>", or /dev/null. notify is the name of an abstract datagram socket,
+ * made for container.notify. container.start   {"container", "process"} -> {"pid": guest pid} Runs the
+ * program; an exec failure is this request's error. container.state   {"container"} -> {"status":
+ * "creating"|"created"|"running"|"stopped", "pid"} container.kill    {"container", "process", "signal": N,
+ * "all": bool} -> {} ESRCH when the process has ended. With all, every process of the container.
  *   container.notify  {"container"} -> {"message": TEXT}
  *                     The next datagram to the container's notify socket (sd_notify(3)), when it comes.
  *   container.delete  {"container", "force": bool} -> {}
@@ -136,7 +135,10 @@
 #define FRAME_BYTES_MAX  (8u << 20)
 #define CONTAINER_ID_MAX 128 /* characters */
 #define PROCESS_NAME_MAX 128
-#define CONNECTIONS_MAX  4096 /* per sandbox */
+/* Further fds of a process, from PROCESS_FDS_FIRST on (sd_listen_fds(3)'s SD_LISTEN_FDS_START). */
+#define PROCESS_FDS_FIRST 3
+#define PROCESS_FDS_MAX   32
+#define CONNECTIONS_MAX   4096 /* per sandbox */
 
 /* The process that a container.create makes. */
 #define PROCESS_INIT "init"

@@ -48,7 +48,7 @@ static const struct option_row option_rows[] = {
     {"apparmor", 0, "PROFILE", "its AppArmor profile", option_set_string, EXEC(apparmor)},
     {"process-label", 0, "LABEL", "its SELinux label", option_set_string, EXEC(process_label)},
     {"cgroup", 0, "PATH", "a cgroup below the container's to run it in", option_set_string, EXEC(cgroup)},
-    {"preserve-fds", 0, "N", "pass N more fds on (refused: it is in a VM)", option_set_number,
+    {"preserve-fds", 0, "N", "pass N more fds on: pipes, and files by their bytes", option_set_number,
      EXEC(preserve_fds)},
     {"ignore-paused", 0, NULL, "also in a paused container, where it waits for the resume", option_set_flag,
      EXEC(ignore_paused)},
@@ -74,8 +74,6 @@ static int check_state(const struct exec_options *options, const struct containe
 
 static int check_options(const struct exec_options *options, bool terminal, struct error *err)
 {
-    if (preserved_fds_check(options->preserve_fds, err) < 0)
-        return -1;
     return terminal_check_options(terminal, options->detach, options->console_socket, err);
 }
 
@@ -156,6 +154,8 @@ static int exec_in(const struct context *context, const struct exec_options *opt
                              .tty_fd = -1,
                              .log_fd = context->log_fd,
                              .log_format = context->log_format};
+    if (preserved_fds_find(&task.preserved, options->preserve_fds, err) < 0)
+        return -1;
     return run_task(context, &task, options, err);
 }
 

@@ -30,8 +30,6 @@
 static int create_check_options(const struct create_options *options, const struct bundle *bundle,
                                 struct error *err)
 {
-    if (preserved_fds_check(options->preserve_fds, err) < 0)
-        return -1;
     if (terminal_check_options(bundle->terminal, !options->foreground, options->console_socket, err) < 0)
         return -1;
     const char *netns_path;
@@ -101,7 +99,9 @@ static int create_in_bundle(const struct context *context, const char *id,
                             const struct bundle *bundle, struct created *created, struct error *err)
 {
     cleanup_fd int console_fd = -1, tty_fd = -1;
-    if (create_check_options(options, bundle, err) < 0 ||
+    struct preserved_fds preserved;
+    if (preserved_fds_find(&preserved, options->preserve_fds, err) < 0 ||
+        create_check_options(options, bundle, err) < 0 ||
         create_open_terminal(options, bundle, &console_fd, &tty_fd, err) < 0)
         return -1;
     cleanup_fd int container_fd = store_create_container(&context->store, id, err);
@@ -121,7 +121,8 @@ static int create_in_bundle(const struct context *context, const char *id,
                                 .log_format = context->log_format,
                                 .console_fd = console_fd,
                                 .tty_fd = tty_fd,
-                                .notify_path = getenv("NOTIFY_SOCKET")};
+                                .notify_path = getenv("NOTIFY_SOCKET"),
+                                .preserved = preserved};
     if (create_run_monitor(options, &task, &created->monitor, err) < 0)
         return -1;
     created->tty_fd = take_fd(&tty_fd);

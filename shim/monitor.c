@@ -36,14 +36,14 @@
  * There is no exec that would close it. */
 static void keep_own_fds(const struct monitor_task *task, int channel_fd)
 {
-    int kept[] = {channel_fd,
-                  task->container_fd,
-                  task->store->containers_fd,
-                  task->store->sandboxes_fd,
-                  task->log_fd,
-                  task->console_fd,
-                  task->tty_fd};
-    monitor_close_other_fds(kept, sizeof(kept) / sizeof(kept[0]));
+    const int kept[] = {channel_fd,
+                        task->container_fd,
+                        task->store->containers_fd,
+                        task->store->sandboxes_fd,
+                        task->log_fd,
+                        task->console_fd,
+                        task->tty_fd};
+    monitor_close_other_fds(kept, sizeof(kept) / sizeof(kept[0]), &task->preserved);
 }
 
 /* A session of its own: the terminal's Ctrl-C reaches `run`, which passes it on once. Every signal is taken

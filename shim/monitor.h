@@ -19,6 +19,7 @@
 #include "shim/config.h"
 #include "shim/host_cgroup.h"
 #include "shim/monitor_fork.h"
+#include "shim/preserved_fds.h"
 #include "shim/store.h"
 
 /* What a monitor is to make; all borrowed, valid in the forked child. */
@@ -34,6 +35,7 @@ struct monitor_task {
     int console_fd;          /* the connected console socket, or -1 */
     int tty_fd;              /* a terminal in the foreground: the caller's, or -1 */
     const char *notify_path; /* NOTIFY_SOCKET, or NULL */
+    struct preserved_fds preserved;
 };
 
 /* Forks a monitor and waits until the container is created. 0, or -1 with err filled: then nothing of it is

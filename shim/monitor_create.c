@@ -35,10 +35,11 @@ static json_t *describe_container(const struct monitor_container *monitor, struc
     if (!trees || !spec || !namespaces)
         return NULL;
     notify_name(notify, task->id);
-    json_t *params = json_pack(
-        "{s:s, s:O, s:O, s:s, s:b, s:b, s:o, s:s*}", "container", task->id, "spec", spec, "namespaces",
-        namespaces, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1, "stdio",
-        monitor_streams_describe(&monitor->process.streams), "notify", task->notify_path ? notify : NULL);
+    json_t *params =
+        json_pack("{s:s, s:O, s:O, s:s, s:b, s:b, s:o, s:o, s:s*}", "container", task->id, "spec", spec,
+                  "namespaces", namespaces, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1,
+                  "stdio", monitor_streams_describe(&monitor->process.streams), "fds",
+                  preserved_fds_describe(&task->preserved), "notify", task->notify_path ? notify : NULL);
     if (params && json_object_update(params, trees) == 0)
         return params;
     json_decref(params);
@@ -58,7 +59,7 @@ static int make_streams(struct monitor_container *monitor, struct error *err)
         if (tty_fd < 0)
             return -1;
     }
-    monitor_streams_init(streams, task->bundle->terminal, tty_fd);
+    monitor_streams_init(streams, task->bundle->terminal, tty_fd, &task->preserved);
     streams->hang_up = task->console_fd >= 0;
     return 0;
 }

@@ -42,7 +42,7 @@ static int exec_make_streams(struct monitor_process *process, const struct exec_
         tty_fd = fcntl(task->tty_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (task->terminal && tty_fd < 0)
         return task->console_fd >= 0 ? -1 : error_set(err, errno, "terminal");
-    monitor_streams_init(&process->streams, task->terminal, tty_fd);
+    monitor_streams_init(&process->streams, task->terminal, tty_fd, &task->preserved);
     process->streams.hang_up = task->console_fd >= 0;
     process->streams.keep_stderr = foreground;
     return 0;
@@ -53,9 +53,10 @@ static int64_t exec_request(struct monitor_process *process, const struct exec_t
                             const struct agent_address *address, struct error *err)
 {
     json_t *params =
-        json_pack("{s:s, s:s, s:O, s:b, s:b, s:b, s:o, s:s*}", "container", process->container, "process",
-                  process->name, "spec", task->spec, "terminal", task->terminal, "start", 1, "owner", 1,
-                  "stdio", monitor_streams_describe(&process->streams), "cgroup", task->guest_cgroup);
+        json_pack("{s:s, s:s, s:O, s:b, s:b, s:b, s:o, s:o, s:s*}", "container", process->container,
+                  "process", process->name, "spec", task->spec, "terminal", task->terminal, "start", 1,
+                  "owner", 1, "stdio", monitor_streams_describe(&process->streams), "fds",
+                  preserved_fds_describe(&task->preserved), "cgroup", task->guest_cgroup);
     int64_t id = agent_send(process->agent, "process.create", params, err);
     if (id < 0 ||
         monitor_streams_begin(&process->streams, address, process->container, process->name, err) < 0)
@@ -173,11 +174,11 @@ static void exec_main(const void *arg, int channel_fd)
     struct monitor_process process;
     struct error err = {0};
     char name[NAME_MAX_BYTES], text[ERROR_TEXT_MAX];
-    int kept[] = {channel_fd, task->store->containers_fd, task->store->sandboxes_fd, task->log_fd,
-                  task->console_fd};
+    const int kept[] = {channel_fd, task->store->containers_fd, task->store->sandboxes_fd, task->log_fd,
+                        task->console_fd};
     prctl(PR_SET_NAME, "husk-monitor");
     setsid();
-    monitor_close_other_fds(kept, sizeof(kept) / sizeof(kept[0]));
+    monitor_close_other_fds(kept, sizeof(kept) / sizeof(kept[0]), &task->preserved);
     log_init("husk-monitor", task->log_fd, task->log_format, log_level_get());
     exec_name(name);
     exec_init(&process, task, name);

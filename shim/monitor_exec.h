@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "shim/monitor_fork.h"
+#include "shim/preserved_fds.h"
 #include "shim/store.h"
 
 #include <jansson.h>
@@ -30,6 +31,7 @@ struct exec_task {
     int tty_fd;     /* a terminal in the foreground: the caller's, or -1 */
     int log_fd;     /* --log's file, or -1 */
     enum log_format log_format;
+    struct preserved_fds preserved;
 };
 
 /* Runs the process in the foreground. `made(arg, err)` is called when its program runs; if it fails, the

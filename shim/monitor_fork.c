@@ -74,11 +74,17 @@ static int compare_fds(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-void monitor_close_other_fds(int *kept, size_t count)
+void monitor_close_other_fds(const int *own, size_t count, const struct preserved_fds *preserved)
 {
+    int kept[MONITOR_FDS_MAX + PROCESS_FDS_MAX];
+    size_t kept_count = 0;
     unsigned first = STDERR_FILENO + 1;
-    qsort(kept, count, sizeof(*kept), compare_fds);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && i < MONITOR_FDS_MAX; i++)
+        kept[kept_count++] = own[i];
+    for (unsigned i = 0; i < preserved->count; i++)
+        kept[kept_count++] = preserved->fd[i].number;
+    qsort(kept, kept_count, sizeof(*kept), compare_fds);
+    for (size_t i = 0; i < kept_count; i++) {
         if (kept[i] < (int)first)
             continue;
         if (first < (unsigned)kept[i])

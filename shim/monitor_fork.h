@@ -10,6 +10,7 @@
 #define HUSK_SHIM_MONITOR_FORK_H
 
 #include "common/error.h"
+#include "shim/preserved_fds.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,9 +37,11 @@ void monitor_abandon(struct monitor *monitor);
 
 /* --- The monitor's side. --- */
 
-/* Closes every fd above standard error but those listed (-1 is passed over): what the caller left open must
- * not live as long as a monitor does. */
-void monitor_close_other_fds(int *kept, size_t count);
+#define MONITOR_FDS_MAX 8
+
+/* Closes every fd above standard error but those listed, at most MONITOR_FDS_MAX (-1 is passed over), and
+ * those to be passed on: what the caller left open must not live as long as a monitor does. */
+void monitor_close_other_fds(const int *own, size_t count, const struct preserved_fds *preserved);
 
 /* Blocks all 64 signals, and gives a signalfd that takes them. It is the caller's, or -1 with err filled. */
 int monitor_take_signals(struct error *err);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -32,9 +33,16 @@ static bool is_same_file(int a, int b)
     return syscall(SYS_kcmp, own, own, KCMP_FILE, a, b) == 0;
 }
 
-void monitor_streams_init(struct monitor_streams *streams, bool terminal, int tty_fd)
+void monitor_streams_init(struct monitor_streams *streams, bool terminal, int tty_fd,
+                          const struct preserved_fds *preserved)
 {
-    *streams = (struct monitor_streams){.terminal = terminal, .tty_fd = tty_fd, .stream_fds = {-1, -1, -1}};
+    *streams = (struct monitor_streams){
+        .terminal = terminal, .tty_fd = tty_fd, .stream_fds = {-1, -1, -1}, .preserved = *preserved};
+    for (unsigned i = 0; i < preserved->count; i++) {
+        streams->preserved_stream_fds[i] = -1;
+        snprintf(streams->preserved_names[i], sizeof(streams->preserved_names[i]), "fd%d",
+                 preserved->fd[i].number);
+    }
     if (terminal)
         return;
     for (int i = 0; i < STREAM_COUNT; i++)
@@ -48,6 +56,8 @@ void monitor_streams_fini(struct monitor_streams *streams)
 {
     for (int i = 0; i < STREAM_COUNT; i++)
         fd_close(&streams->stream_fds[i]);
+    for (unsigned i = 0; i < streams->preserved.count; i++)
+        fd_close(&streams->preserved_stream_fds[i]);
     fd_close(&streams->tty_fd);
 }
 
@@ -63,9 +73,25 @@ json_t *monitor_streams_describe(const struct monitor_streams *streams)
     return object;
 }
 
+static int begin_preserved(struct monitor_streams *streams, const struct agent_address *address,
+                           const char *container, const char *process, struct error *err)
+{
+    for (unsigned i = 0; i < streams->preserved.count; i++) {
+        if (streams->preserved.fd[i].kind == PRESERVED_NULL)
+            continue;
+        streams->preserved_stream_fds[i] =
+            agent_begin_stream(address, container, process, streams->preserved_names[i], err);
+        if (streams->preserved_stream_fds[i] < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int monitor_streams_begin(struct monitor_streams *streams, const struct agent_address *address,
                           const char *container, const char *process, struct error *err)
 {
+    if (begin_preserved(streams, address, container, process, err) < 0)
+        return -1;
     if (streams->terminal) {
         streams->stream_fds[0] = agent_begin_stream(address, container, process, "terminal", err);
         return streams->stream_fds[0] < 0 ? -1 : 0;
@@ -102,7 +128,7 @@ static void add_relay(struct monitor_streams *streams, const char *name, int fro
                        .from_fd = from_fd,
                        .to_fd = to_fd,
                        .to_socket = to_guest,
-                       .keep_open = to_guest && streams->terminal && !streams->hang_up};
+                       .keep_open = to_guest && streams->terminal && !streams->hang_up && name[0] == 't'};
 }
 
 /* Our own terminal is carried by its slave; the caller's by standard input and output, as runc does it. */
@@ -139,9 +165,35 @@ static int finish_stdio(struct monitor_streams *streams, int number, struct erro
     return 0;
 }
 
+/* The caller's fd leaves its number, so that it ends with its relay. */
+static int finish_preserved(struct monitor_streams *streams, unsigned index,
+                            const struct agent_address *address, int64_t deadline, struct error *err)
+{
+    const struct preserved_fd *preserved = &streams->preserved.fd[index];
+    const char *name = streams->preserved_names[index];
+    if (preserved->kind != PRESERVED_NULL &&
+        agent_finish_stream(address, streams->preserved_stream_fds[index], name, deadline, err) < 0)
+        return -1;
+    int own = preserved->kind == PRESERVED_NULL
+                  ? -1
+                  : fcntl(preserved->number, F_DUPFD_CLOEXEC, PROCESS_FDS_FIRST + PROCESS_FDS_MAX);
+    if (preserved->kind != PRESERVED_NULL && own < 0)
+        return error_set(err, errno, "%s", name);
+    close(preserved->number);
+    if (preserved->kind == PRESERVED_INPUT)
+        add_relay(streams, name, own, take_fd(&streams->preserved_stream_fds[index]), true);
+    else if (preserved->kind == PRESERVED_OUTPUT)
+        add_relay(streams, name, take_fd(&streams->preserved_stream_fds[index]), own, false);
+    return 0;
+}
+
 int monitor_streams_finish(struct monitor_streams *streams, const struct agent_address *address,
                            int64_t deadline, struct error *err)
 {
+    for (unsigned i = 0; i < streams->preserved.count; i++) {
+        if (finish_preserved(streams, i, address, deadline, err) < 0)
+            return -1;
+    }
     for (int i = 0; i < STREAM_COUNT; i++) {
         const char *name = streams->terminal ? "terminal" : stream_names[i];
         if (streams->stream_fds[i] >= 0 &&

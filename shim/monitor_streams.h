@@ -4,17 +4,21 @@
  *
  * A standard stream that is /dev/null is not carried: the process gets the guest's own. A standard error that
  * is the same open file as standard output is carried with it, so that what is written keeps its order.
+ * Further fds that the caller passes on (shim/preserved_fds.h) have a relay each, beside a terminal too.
  */
 #ifndef HUSK_SHIM_MONITOR_STREAMS_H
 #define HUSK_SHIM_MONITOR_STREAMS_H
 
 #include "common/error.h"
 #include "shim/agent_client.h"
+#include "shim/preserved_fds.h"
 #include "shim/relay.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
+
+#define MONITOR_STREAM_NAME_BYTES 16
 
 enum { STREAM_STDIN, STREAM_STDOUT, STREAM_STDERR, STREAM_COUNT };
 
@@ -26,12 +30,17 @@ struct monitor_streams {
     bool carried[STREAM_COUNT];   /* without terminal */
     bool one_output;              /* stderr goes with stdout */
     int stream_fds[STREAM_COUNT]; /* of the agent's streams; the terminal's is the first */
-    struct relay relays[STREAM_COUNT];
+    struct preserved_fds preserved;
+    int preserved_stream_fds[PROCESS_FDS_MAX]; /* by index in preserved; -1 for /dev/null */
+    char preserved_names[PROCESS_FDS_MAX][MONITOR_STREAM_NAME_BYTES];
+    struct relay relays[STREAM_COUNT + PROCESS_FDS_MAX];
     unsigned relay_count;
 };
 
-/* Fills *streams for this process's own fds 0, 1 and 2, or with a terminal for tty_fd, which is taken. */
-void monitor_streams_init(struct monitor_streams *streams, bool terminal, int tty_fd);
+/* Fills *streams for this process's own fds 0, 1 and 2, or with a terminal for tty_fd, which is taken, and
+ * for `preserved`, which is copied. */
+void monitor_streams_init(struct monitor_streams *streams, bool terminal, int tty_fd,
+                          const struct preserved_fds *preserved);
 
 /* Closes what is not yet a relay's. */
 void monitor_streams_fini(struct monitor_streams *streams);
@@ -44,7 +53,8 @@ int monitor_streams_begin(struct monitor_streams *streams, const struct agent_ad
                           const char *container, const char *process, struct error *err);
 
 /* Waits for the agent's answers and takes fds 0, 1 and 2 for the relays: /dev/null takes their place, so that
- * the other ends of pipes see what the relays do. 0, or -1 with err filled. */
+ * the other ends of pipes see what the relays do. Preserved fds change their numbers. 0, or -1 with err
+ * filled. */
 int monitor_streams_finish(struct monitor_streams *streams, const struct agent_address *address,
                            int64_t deadline, struct error *err);
 

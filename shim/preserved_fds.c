@@ -3,12 +3,22 @@
  */
 #include "shim/preserved_fds.h"
 
+#include "common/fd.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define FIRST_FD 3 /* SD_LISTEN_FDS_START */
+#define NULL_MAJOR 1 /* of /dev/null, Documentation/admin-guide/devices.txt */
+#define NULL_MINOR 3
+/* A count may be any number; fds that nobody has opened are looked for no further than this. */
+#define FDS_LOOKED_AT 1024u
 
 static const char *file_kind(mode_t mode)
 {
@@ -38,21 +48,67 @@ static unsigned long listen_fds(void)
     return strtoul(count, NULL, 10);
 }
 
-int preserved_fds_check(unsigned count, struct error *err)
+/* What becomes of one of the caller's open fds. 0, or -1 with err. */
+static int fd_find(struct preserved_fd *fd, unsigned count, struct error *err)
 {
     struct stat status;
+    int flags = fcntl(fd->number, F_GETFL);
+    if (flags < 0 || fstat(fd->number, &status) < 0)
+        return error_set(err, errno, "unable to stat preserved-fd %d (of %u)", fd->number, count);
+    bool is_null = S_ISCHR(status.st_mode) && status.st_rdev == makedev(NULL_MAJOR, NULL_MINOR);
+    bool is_bytes = S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode);
+    if (is_null)
+        fd->kind = PRESERVED_NULL;
+    else if (is_bytes && (flags & (O_ACCMODE | O_PATH)) == O_RDONLY)
+        fd->kind = PRESERVED_INPUT;
+    else if (is_bytes && (flags & (O_ACCMODE | O_PATH)) == O_WRONLY)
+        fd->kind = PRESERVED_OUTPUT;
+    else
+        return error_set(
+            err, 0,
+            "--preserve-fds %u is not supported: fd %d is %s of the host%s and cannot be handed to "
+            "a process in a VM",
+            count, fd->number, file_kind(status.st_mode), is_bytes ? ", open for reading and writing," : "");
+    return 0;
+}
+
+int preserved_fds_find(struct preserved_fds *fds, unsigned count, struct error *err)
+{
     unsigned long activated = listen_fds();
+    fds->count = 0;
     if (activated)
         return error_set(
             err, 0,
             "LISTEN_FDS=%lu is not supported: the host's sockets cannot be handed to a process in a VM",
             activated);
-    if (count == 0)
-        return 0;
-    if (fstat(FIRST_FD, &status) < 0)
-        return error_set(err, errno, "unable to stat preserved-fd %d (of %u)", FIRST_FD, count);
-    return error_set(err, 0,
-                     "--preserve-fds %u is not supported: fd %d is %s of the host and cannot be handed to a "
-                     "process in a VM",
-                     count, FIRST_FD, file_kind(status.st_mode));
+    for (unsigned i = 0; i < count && i < INT_MAX - PROCESS_FDS_FIRST; i++) {
+        struct preserved_fd fd = {.number = PROCESS_FDS_FIRST + (int)i};
+        int flags = fcntl(fd.number, F_GETFD);
+        if (flags < 0 && i >= FDS_LOOKED_AT)
+            break;
+        if (flags < 0 || (flags & FD_CLOEXEC))
+            continue;
+        if (i >= PROCESS_FDS_MAX)
+            return error_set(err, E2BIG, "--preserve-fds %u: fd %d: fds from %d to %d can be passed on",
+                             count, fd.number, PROCESS_FDS_FIRST, PROCESS_FDS_FIRST + PROCESS_FDS_MAX - 1);
+        if (fd_find(&fd, count, err) < 0)
+            return -1;
+        int failed = fd_set_cloexec(fd.number, 1); /* neither the VMM's nor a hook's */
+        if (failed)
+            return error_set(err, -failed, "--preserve-fds %u: fd %d", count, fd.number);
+        fds->fd[fds->count++] = fd;
+    }
+    return 0;
+}
+
+json_t *preserved_fds_describe(const struct preserved_fds *fds)
+{
+    static const char *const kinds[] = {"null", "input", "output"};
+    json_t *object = json_object();
+    for (unsigned i = 0; object && i < fds->count; i++) {
+        char number[16];
+        snprintf(number, sizeof(number), "%d", fds->fd[i].number);
+        json_object_set_new(object, number, json_string(kinds[fds->fd[i].kind]));
+    }
+    return object;
 }

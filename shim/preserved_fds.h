@@ -1,15 +1,37 @@
 /*
  * Open files that a caller wants to pass on to a process: --preserve-fds, and those of socket activation
- * (sd_listen_fds(3)). An open file is an object of the host's kernel; the process has another kernel, where
- * its calls could not reach it. So they are refused, each by what it is.
+ * (sd_listen_fds(3)). An open file is an object of the host's kernel, and the process has another kernel.
+ * What can be told from the outside by its bytes alone is carried like a standard stream: a pipe or a file
+ * opened for reading only or for writing only comes out as a pipe; /dev/null is the guest's. All else is
+ * refused by what it is.
  */
 #ifndef HUSK_SHIM_PRESERVED_FDS_H
 #define HUSK_SHIM_PRESERVED_FDS_H
 
 #include "common/error.h"
+#include "protocol/protocol.h"
 
-/* Whether a process can have what the caller passes on: `count` fds from 3 on, and those of LISTEN_FDS in
- * this process's environment. 0 when there are none, or -1 with err filled. */
-int preserved_fds_check(unsigned count, struct error *err);
+#include <jansson.h>
+
+enum preserved_kind { PRESERVED_NULL, PRESERVED_INPUT, PRESERVED_OUTPUT };
+
+struct preserved_fd {
+    int number; /* ours, and the process's */
+    enum preserved_kind kind;
+};
+
+struct preserved_fds {
+    struct preserved_fd fd[PROCESS_FDS_MAX];
+    unsigned count;
+};
+
+/* Finds what the caller passes on: of `count` fds from 3 on those that it left open (this process's own are
+ * close-on-exec and not meant), and those of LISTEN_FDS in this process's environment. 0, or -1 with err when
+ * one of them cannot be carried. Those found become close-on-exec: no child of this process is to have them.
+ */
+int preserved_fds_find(struct preserved_fds *fds, unsigned count, struct error *err);
+
+/* The "fds" of a request to make the process (protocol.h). New reference, or NULL. */
+json_t *preserved_fds_describe(const struct preserved_fds *fds);
 
 #endif

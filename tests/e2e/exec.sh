@@ -73,7 +73,12 @@ fails_with 'parsing root as int for uid failed' husk exec --user root e true
 fails_with "$work/none: No such file or directory" husk exec --process "$work/none" e
 fails_with 'executable file not found' husk exec --detach --pid-file "$work/pid" e no-such-program
 [ ! -e "$work/pid" ] || fail "a pid file for what never ran"
-fails_with 'preserve-fds 1 is not supported: fd 3 is a file of the host' husk exec --preserve-fds 1 e true 3< process.json
+fails_with 'preserve-fds 1 is not supported: fd 3 is a file of the host, open for reading and writing' \
+  husk exec --preserve-fds 1 e true 3<> process.json
+husk exec --preserve-fds 3 e sh -c 'cat <&4; echo out >&5; readlink /proc/self/fd/3; [ ! -e /proc/self/fd/6 ]' \
+  3< /dev/null 4< process.json 5> passed 6>&- > out
+equal "input by a preserved fd, and /dev/null by another" "$(cat out)" "$(cat process.json; echo /dev/null)"
+equal "output by a preserved fd" "$(cat passed)" out
 fails_with 'LISTEN_FDS=1 is not supported' env LISTEN_FDS=1 husk --root "$state" exec e true
 fails_with 'cgroup none: No such file or directory' husk exec --cgroup none e true
 equal "the cgroup that is the container's" "$(husk exec --cgroup / e cat /proc/self/cgroup)" \

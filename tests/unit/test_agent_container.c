@@ -40,6 +40,42 @@ static void streams_and_exit_status_come_through(void **state)
     assert_int_equal(outcome.status, 42);
 }
 
+static void further_fds_are_streams_of_their_own(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_t *create =
+        create_params("c", config_for_shell("cat <&4; echo answer >&5; readlink /proc/self/fd/3; "
+                                            "ls /proc/self/fd | grep -vx '[0-5]'"));
+    json_object_set_new(create, "fds",
+                        json_pack("{s:s, s:s, s:s}", "3", "null", "4", "input", "5", "output"));
+    json_decref(agent_call(fixture, "container.create", create));
+    int in = agent_open_stream(fixture, "c", "init", "fd4");
+    cleanup_fd int answer = agent_open_stream(fixture, "c", "init", "fd5");
+    cleanup_fd int out = agent_open_stream(fixture, "c", "init", "stdout");
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    assert_int_equal(send(in, "question\n", 9, 0), 9);
+    close(in);
+    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
+    agent_read_all(fixture, answer, outcome.err, OUTPUT_MAX);
+    assert_string_equal(outcome.out, "question\n/dev/null\n6\n"); /* 6 is the directory that ls reads */
+    assert_string_equal(outcome.err, "answer\n");
+    take_status(agent_call(fixture, "process.wait", params("c")), &outcome);
+    json_decref(agent_call(fixture, "container.delete", params("c")));
+}
+
+static void fds_out_of_range_are_refused(void **state)
+{
+    static const char *const bad[][2] = {{"2", "input"},  {"35", "null"}, {"3x", "null"},
+                                         {"+4", "input"}, {"", "null"},   {"3", "terminal"}};
+    char text[ERROR_TEXT_MAX];
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        json_t *create = create_params("c", config_for_shell("true"));
+        json_object_set_new(create, "fds", json_pack("{s:s}", bad[i][0], bad[i][1]));
+        agent_call_error(*state, "container.create", create, text, sizeof(text));
+        assert_non_null(strstr(text, "fds: "));
+    }
+}
+
 static void a_container_is_boxed(void **state)
 {
     run_shell(*state,
@@ -419,6 +455,8 @@ int main(void)
 #define CONTAINER_TEST(name) cmocka_unit_test_setup_teardown(name, agent_fixture_open, agent_fixture_close)
     const struct CMUnitTest tests[] = {
         CONTAINER_TEST(streams_and_exit_status_come_through),
+        CONTAINER_TEST(further_fds_are_streams_of_their_own),
+        CONTAINER_TEST(fds_out_of_range_are_refused),
         CONTAINER_TEST(a_container_is_boxed),
         CONTAINER_TEST(credentials_are_as_given),
         CONTAINER_TEST(paths_are_masked_and_the_root_is_read_only),
