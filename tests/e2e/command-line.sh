@@ -5,11 +5,13 @@
 matches "--version" "$(husk --version)" $'^husk version [0-9.]+\ncommit: [0-9a-z-]+\nspec: 1\\.2\\.[0-9]\nlibseccomp: [0-9.]+$'
 equal "-v" "$(husk -v)" "$(husk --version)"
 equal "-V" "$(husk -V)" "$(husk --version)"
+all_help=$(husk --help)
 for verb in create start run state kill delete exec ps list pause resume update events features spec check; do
-  matches "$verb --help" "$(husk $verb --help)" "^NAME:.*husk $verb - .*USAGE:.*OPTIONS:"
-  equal "$verb -h" "$(husk $verb -h)" "$(husk $verb --help)"
-  equal "help $verb" "$(husk help $verb)" "$(husk $verb --help)"
-  matches "--help" "$(husk --help)" $'\n'"   $verb "
+  help=$(husk $verb --help)
+  matches "$verb --help" "$help" "^NAME:.*husk $verb - .*USAGE:.*OPTIONS:"
+  equal "$verb -h" "$(husk $verb -h)" "$help"
+  equal "help $verb" "$(husk help $verb)" "$help"
+  matches "--help" "$all_help" $'\n'"   $verb "
 done
 
 # Options in front of the command, as podman, CRI-O and containerd's shim write them.

@@ -14,7 +14,7 @@ jq --arg rootfs "$work/rootfs" '.root.path = $rootfs | .process.args = ["sleep",
   "$here/../bundle/config.json" > "$bundle/config.json"
 # Emulation is slow and each kill takes about a second there: every n-th system call, from a random one on.
 id=sweep-$$ # nobody else has a cgroup of that name
-stride=${HUSK_SWEEP_STRIDE:-$([ -d /run/testbed ] && echo 53 || echo 3)}
+stride=${HUSK_SWEEP_STRIDE:-$([ -d /run/testbed ] && echo 97 || echo 3)}
 kills=0
 
 fake_husk() { timeout -k 1 40 "$(type -P husk)" --root "$state" --log "$log" --config-dir "$work/etc" "$@"; }

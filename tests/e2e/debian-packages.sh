@@ -2,7 +2,7 @@
 # The package database is whole, and so are the files of some packages: every checksum is read through virtio-fs.
 . "${0%/*}/lib.sh"
 
-equal "dpkg --audit" "$(in_guest dpkg --audit 2>&1)" ""
-in_guest dpkg -l > "$work/packages"
-equal "packages in the guest" "$(grep -c ^ii "$work/packages")" "$(grep -c '^Status: install ok installed' "$rootfs/var/lib/dpkg/status")"
-equal "dpkg -V" "$(in_guest dpkg -V base-files coreutils dpkg libc6 perl-base python3.11-minimal 2>&1)" ""
+in_guest sh -c 'dpkg -l; echo ---; dpkg --audit; dpkg -V base-files coreutils dpkg libc6 perl-base' > "$work/out" 2>&1
+equal "packages in the guest" "$(grep -c ^ii "$work/out")" "$(grep -c '^Status: install ok installed' "$rootfs/var/lib/dpkg/status")"
+equal "what dpkg --audit and dpkg -V complain of" "$(sed '1,/^---$/d' "$work/out")" ""
+equal "the last line" "$(tail -n 1 "$work/out")" ---

@@ -4,9 +4,12 @@
 
 head -c 100000 /dev/urandom > "$work/in"
 equal "binary stdin" "$(in_guest sha256sum < "$work/in")" "$(sha256sum < "$work/in")"
-equal "the end of a pipe" "$(printf 'no newline' | in_guest cat)" "no newline"
-equal "an empty stdin" "$(in_guest wc -c < /dev/null)" 0
 equal "a closed stdin" "$(in_guest wc -c <&-)" 0
+bundle_of_arguments "$bundle" sleep 1000
+husk run --detach --bundle "$bundle" c1 > /dev/null 2>&1 < /dev/null
+equal "the end of a pipe" "$(printf 'no newline' | husk exec c1 cat)" "no newline"
+equal "an empty stdin" "$(husk exec c1 wc -c < /dev/null)" 0
+husk delete --force c1
 
 # A program that does not read its stdin ends all the same, while the writer is still there.
 mkfifo "$work/fifo"

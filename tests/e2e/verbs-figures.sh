@@ -51,29 +51,22 @@ say "system calls of state: husk $(wc -l < "$work/husk.calls"), crun $(wc -l < "
 ok "state connects to nobody" test "$(grep -c 'connect(' "$work/husk.calls")" = 0
 
 # --- update: single flags, a file, standard input; each value arrives in the guest, a wrong one changes nothing
-guest_value() { husk exec c1 cat "/sys/fs/cgroup/$1"; }
+guest_values() { husk exec c1 sh -c 'cd /sys/fs/cgroup; cat "$@" | paste -sd,' sh "$@"; }
 husk update --memory 64m --memory-reservation 32m --pids-limit 40 --cpu-quota 50000 --cpu-period 200000 --cpu-share 2 c1
-equal "memory.max" "$(guest_value memory.max)" 67108864
-equal "memory.low" "$(guest_value memory.low)" 33554432
-equal "pids.max" "$(guest_value pids.max)" 40
-equal "cpu.max" "$(guest_value cpu.max)" "50000 200000"
-equal "cpu.weight" "$(guest_value cpu.weight)" 1
+equal "what flags set" "$(guest_values memory.max memory.low pids.max cpu.max cpu.weight)" "67108864,33554432,40,50000 200000,1"
 echo '{"cpu": {"quota": 70000}, "pids": {"limit": -1}}' | husk update --resources - c1
-equal "cpu.max after an update of the quota alone" "$(guest_value cpu.max)" "70000 200000"
-equal "pids.max" "$(guest_value pids.max)" max
+equal "after an update of the quota alone, and of pids" "$(guest_values cpu.max pids.max)" "70000 200000,max"
 echo '{"memory": {"limit": 83886080}}' > "$work/resources.json"
 husk update -r "$work/resources.json" c1
-equal "memory.max" "$(guest_value memory.max)" 83886080
+equal "memory.max" "$(guest_values memory.max)" 83886080
 equal "what the state keeps" "$(jq -c '.resources | [.memory.limit, .cpu.quota, .cpu.period, .pids.limit]' "$state/containers/c1/state.json")" \
   "[83886080,70000,200000,-1]"
 fails_with 'memory' husk update --memory lots c1
 fails_with 'RDT' husk update --l3-cache-schema x c1
 fails_with 'swap' husk update --pids-limit 30 --memory-swap 1m c1
-equal "pids.max after an update that failed" "$(guest_value pids.max)" max
 echo '{"cpu": {"quota": 90000}, "unified": {"memory.high": "64M", "cpu.weight": "nonsense"}}' > "$work/resources.json"
 fails_with 'unified|cpu.weight' husk update -r "$work/resources.json" c1
-equal "cpu.max after an update that failed half-way" "$(guest_value cpu.max)" "70000 200000"
-equal "memory.high after an update that failed half-way" "$(guest_value memory.high)" max
+equal "after updates that failed, one of them half-way" "$(guest_values pids.max cpu.max memory.high)" "max,70000 200000,max"
 equal "what the state keeps then" "$(jq -c '.resources.cpu.quota' "$state/containers/c1/state.json")" 70000
 
 # --- events: at an interval, and an OOM kill

@@ -160,7 +160,7 @@ def deep():
 @case
 def readdir_large():
     os.mkdir("d")
-    for i in range(600):
+    for i in range(300):
         os.close(os.open(f"d/{i:05}-{'n' * (i % 60)}", os.O_CREAT | os.O_WRONLY))
     entries = list(os.scandir("d"))
     kinds = all(e.is_file(follow_symlinks=False) for e in entries)
