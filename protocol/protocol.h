@@ -48,10 +48,12 @@
  *                     has ended, waits for it. "null" is /dev/null, "stdout" the same file as stdout:
  *                     neither has a stream. fds are further ones, pipes from or to the host, each with the
  *                     stream "fd<number>", or /dev/null. notify is the name of an abstract datagram socket,
- * made for container.notify. container.start   {"container", "process"} -> {"pid": guest pid} Runs the
- * program; an exec failure is this request's error. container.state   {"container"} -> {"status":
- * "creating"|"created"|"running"|"stopped", "pid"} container.kill    {"container", "process", "signal": N,
- * "all": bool} -> {} ESRCH when the process has ended. With all, every process of the container.
+ *                     made for container.notify.
+ *   container.start   {"container", "process"} -> {"pid": guest pid}
+ *                     Runs the program; an exec failure is this request's error.
+ *   container.state   {"container"} -> {"status": "creating"|"created"|"running"|"stopped", "pid"}
+ *   container.kill    {"container", "process", "signal": N, "all": bool} -> {}
+ *                     ESRCH when the process has ended. With all, every process of the container.
  *   container.notify  {"container"} -> {"message": TEXT}
  *                     The next datagram to the container's notify socket (sd_notify(3)), when it comes.
  *   container.delete  {"container", "force": bool} -> {}
