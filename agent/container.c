@@ -384,6 +384,38 @@ void container_process_ended(struct container *container, struct process *proces
     container_check_end(container);
 }
 
+static bool container_has_disk(const struct container *container, const char *serial)
+{
+    json_t *entry;
+    size_t i;
+    json_array_foreach(json_object_get(container->params, "disks"), i, entry)
+    {
+        const char *own = json_string_value(json_object_get(entry, "serial"));
+        if (own && strcmp(own, serial) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The last container with a disk leaves; it is not in the sandbox's list any more. */
+static void container_release_disks(const struct container *container)
+{
+    json_t *entry;
+    size_t i;
+    json_array_foreach(json_object_get(container->params, "disks"), i, entry)
+    {
+        const char *serial = json_string_value(json_object_get(entry, "serial"));
+        struct container *other;
+        bool used = false;
+        LIST_FOREACH(other, &container->sandbox->containers, link)
+        {
+            used |= serial && container_has_disk(other, serial);
+        }
+        if (!used)
+            disks_release(entry, DISKS_SYSFS);
+    }
+}
+
 void container_free(struct container *container)
 {
     struct process *process;
@@ -408,6 +440,7 @@ void container_free(struct container *container)
         LIST_REMOVE(process, link);
         process_free(process);
     }
+    container_release_disks(container);
     spec_free(container->spec);
     json_decref(container->params);
     free(container);

@@ -1,12 +1,15 @@
 /* Block devices of the host in the guest: see disks.h. */
 #include "agent/disks.h"
 
+#include "agent/slots.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/log.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -62,6 +65,40 @@ static int disk_find(struct disk *disk, const char *sysfs, struct error *err)
     }
     closedir(directory);
     return found ? 0 : error_set(err, ENODEV, "disk '%s'", disk->serial);
+}
+
+/* A disk that came with this container is in a slot that the driver has not looked at. */
+static int disk_find_or_bind(struct disk *disk, const json_t *entry, const char *sysfs, const char *where,
+                             struct error *err)
+{
+    const char *slot = NULL;
+    int got = json_get_string(entry, where, "device", &slot, err);
+    if (got < 0)
+        return -1;
+    if (disk_find(disk, sysfs, err) == 0)
+        return 0;
+    if (got == 0 || err->code != ENODEV)
+        return -1;
+    if (!slot_name_is_valid(slot))
+        return error_set(err, 0, "%s.device: '%.64s' is no slot", where, slot);
+    return slot_bind(slot, err) < 0 ? -1 : disk_find(disk, sysfs, err);
+}
+
+void disks_release(const json_t *entry, const char *sysfs)
+{
+    struct error err;
+    struct disk disk = {.major = 0};
+    char path[PATH_MAX], slot[SLOT_NAME_BYTES];
+    const char *serial = json_string_value(json_object_get(entry, "serial"));
+    if (!json_object_get(entry, "device") || !serial || strlen(serial) > SERIAL_BYTES_MAX)
+        return;
+    memcpy(disk.serial, serial, strlen(serial) + 1);
+    if (disk_find(&disk, sysfs, &err) < 0)
+        return;
+    /* sysfs/NAME/device is the virtio device. */
+    snprintf(path, sizeof(path), "%s/%s/device", sysfs, strrchr(disk.path, '/') + 1);
+    if (slot_unbind(path, slot, &err) < 0)
+        log_err("disk %s: %s", disk.serial, err.text);
 }
 
 static int disk_parse(struct disk *disk, const json_t *entry, const char *where, struct error *err)
@@ -175,7 +212,8 @@ int disks_apply(struct spec *spec, const json_t *params, const char *sysfs, stru
         char where[32];
         snprintf(where, sizeof(where), "disks[%zu]", i);
         const json_t *entry = json_array_get(list, i);
-        if (disk_parse(&disks[i], entry, where, err) < 0 || disk_find(&disks[i], sysfs, err) < 0 ||
+        if (disk_parse(&disks[i], entry, where, err) < 0 ||
+            disk_find_or_bind(&disks[i], entry, sysfs, where, err) < 0 ||
             mounts_map(spec, &disks[i], entry, where, err) < 0)
             return -1;
     }

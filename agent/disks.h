@@ -22,4 +22,8 @@
  * does not have is named. */
 int disks_apply(struct spec *spec, const json_t *params, const char *sysfs, struct error *err);
 
+/* Lets go of a disk that came with a container (an element of its "disks" with a "device"), which no
+ * container uses any more: the VMM may then take it away. What fails is logged. */
+void disks_release(const json_t *entry, const char *sysfs);
+
 #endif

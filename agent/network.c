@@ -121,7 +121,7 @@ static int network_bind(struct network *network, const struct network_wish *wish
 {
     int found = network_find_link(network, wish, link, err);
     if (found == 0 && wish->device) {
-        if (network_device_bind(wish->device, err) < 0)
+        if (slot_bind(wish->device, err) < 0)
             return error_wrap(err, "interface %s", wish->name);
         found = network_find_link(network, wish, link, err);
     }
@@ -175,7 +175,7 @@ static void interface_remove(struct change *change, size_t at)
     struct network *network = change->network;
     struct network_link link = {0};
     struct error err = {0};
-    char device[NETWORK_DEVICE_BYTES];
+    char device[SLOT_NAME_BYTES];
     if (network_current_link(network, network->bindings[at].index, &link, &err) < 0 ||
         (!link.loopback && network_device_unbind(link.name, device, &err) < 0))
         change_failed(change, &err);

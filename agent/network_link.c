@@ -22,8 +22,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define DRIVER_DIR "/sys/bus/platform/drivers/virtio-mmio"
-
 struct link_list {
     struct network_link *links;
     int count;
@@ -97,7 +95,7 @@ int network_wish_read(struct network_wish *wish, const json_t *entry, struct err
     wish->queue_length = (uint32_t)queue_length;
     if (!is_component(wish->name, IFNAMSIZ - 1))
         return error_set(err, 0, "interface.name: '%.32s' can't be one", wish->name);
-    if (wish->device && !is_component(wish->device, NETWORK_DEVICE_BYTES - 1))
+    if (wish->device && !slot_name_is_valid(wish->device))
         return error_set(err, 0, "interface.device: '%.64s' can't be one", wish->device);
     return wish->loopback ? 0 : wish_read_mac(wish, entry, err);
 }
@@ -216,30 +214,11 @@ int network_link_set_sysctls(const struct network_wish *wish, bool late, struct 
     return 0;
 }
 
-static int driver_write(const char *file, const char *device, struct error *err)
+int network_device_unbind(const char *name, char slot[SLOT_NAME_BYTES], struct error *err)
 {
     char path[PATH_MAX];
-    snprintf(path, sizeof(path), DRIVER_DIR "/%s", file);
-    cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, device, strlen(device)) < 0)
-        return error_set(err, errno, "%s %s", file, device);
-    return 0;
-}
-
-int network_device_bind(const char *device, struct error *err)
-{
-    return driver_write("bind", device, err);
-}
-
-int network_device_unbind(const char *name, char device[NETWORK_DEVICE_BYTES], struct error *err)
-{
-    char path[PATH_MAX], target[PATH_MAX];
-    snprintf(path, sizeof(path), "/sys/class/net/%s/device/..", name);
-    /* /sys/devices/platform/DEVICE/virtioN is the NIC's; the driver's device is the one above. */
-    if (!realpath(path, target))
-        return error_set(err, errno, "device of %s", name);
-    snprintf(device, NETWORK_DEVICE_BYTES, "%.*s", NETWORK_DEVICE_BYTES - 1, strrchr(target, '/') + 1);
-    return driver_write("unbind", device, err);
+    snprintf(path, sizeof(path), "/sys/class/net/%s/device", name);
+    return slot_unbind(path, slot, err);
 }
 
 /* virtio-net looks at the processors once, when it is probed. */

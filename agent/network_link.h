@@ -4,6 +4,7 @@
 #ifndef HUSK_AGENT_NETWORK_LINK_H
 #define HUSK_AGENT_NETWORK_LINK_H
 
+#include "agent/slots.h"
 #include "common/error.h"
 
 #include <jansson.h>
@@ -13,8 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NETWORK_LINKS_MAX    64
-#define NETWORK_DEVICE_BYTES 64
+#define NETWORK_LINKS_MAX 64
 
 struct network_link {
     uint32_t index;
@@ -52,11 +52,8 @@ int network_link_set_up(int socket, uint32_t index, bool up, struct error *err);
  * 0 or -1. */
 int network_link_set_sysctls(const struct network_wish *wish, bool late, struct error *err);
 
-/* Has virtio's driver take the platform device; its NIC is there when this returns. 0 or -1. */
-int network_device_bind(const char *device, struct error *err);
-
-/* Takes the driver from the NIC of that name and tells its platform device. 0 or -1. */
-int network_device_unbind(const char *name, char device[NETWORK_DEVICE_BYTES], struct error *err);
+/* Takes the driver from the NIC of that name and tells its slot. 0 or -1. */
+int network_device_unbind(const char *name, char slot[SLOT_NAME_BYTES], struct error *err);
 
 /* Has every NIC use a queue pair for each of `cpus` processors, as far as it has them. A NIC that can't keeps
  * what it has. */

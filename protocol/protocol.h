@@ -35,7 +35,8 @@
  *                      "namespaces": {"<index in spec.linux.namespaces>": ID of the container that has it},
  *                      "bundle": its path on the host,
  *                      "disks": [{"serial": TEXT, "major": N, "minor": N of the host, "mounts": [index in
- *                      spec.mounts ...], "mode", "uid", "gid": N of the host's device file}],
+ *                      spec.mounts ...], "mode", "uid", "gid": N of the host's device file,
+ *                      "device": the slot it is in, when the VMM has just put it there}],
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
  *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
  *                      "stdout"}, "fds": {"<number>": "input"|"output"|"null"}, "notify": NAME}

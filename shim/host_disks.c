@@ -82,8 +82,15 @@ static struct host_disk *disk_get(struct host_disks *disks, const struct stat *s
         return NULL;
     }
     disks->count++;
-    snprintf(disk->serial, sizeof(disk->serial), "%u:%u", major(disk->rdev), minor(disk->rdev));
     return disk;
+}
+
+/* One that may only be read is a disk of its own, beside one of the same device that may be written. */
+static void disk_allow(struct host_disk *disk, bool writable)
+{
+    disk->writable |= writable;
+    snprintf(disk->serial, sizeof(disk->serial), "%u:%u%s", major(disk->rdev), minor(disk->rdev),
+             disk->writable ? "" : "r");
 }
 
 static int add_device(struct host_disks *disks, const json_t *device, const json_t *rules, const char *where,
@@ -109,7 +116,7 @@ static int add_device(struct host_disks *disks, const json_t *device, const json
     struct host_disk *disk = disk_get(disks, &status, err);
     if (!disk)
         return error_wrap(err, "%s", where);
-    disk->writable |= host_disks_may_write(rules, (unsigned)major, (unsigned)minor);
+    disk_allow(disk, host_disks_may_write(rules, (unsigned)major, (unsigned)minor));
     return 0;
 }
 
@@ -140,7 +147,7 @@ int host_disks_add_mount(struct host_disks *disks, size_t index, const char *pat
     struct host_disk *disk = disk_get(disks, &status, err);
     if (!disk)
         return error_wrap(err, "mounts[%zu]", index);
-    disk->writable |= writable;
+    disk_allow(disk, writable);
     return json_array_append_new(disk->mounts, json_integer((json_int_t)index)) < 0
                ? error_set(err, ENOMEM, "mounts[%zu]", index)
                : 0;

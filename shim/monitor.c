@@ -11,6 +11,7 @@
 #include "shim/attach.h"
 #include "shim/container.h"
 #include "shim/deadline.h"
+#include "shim/disk_plug.h"
 #include "shim/monitor_internal.h"
 #include "shim/monitor_view.h"
 
@@ -173,6 +174,7 @@ static void leave_sandbox(struct monitor_container *monitor)
         log_warn("%s", err.text);
     json_decref(result);
     attach_undo(&monitor->process.sandbox, monitor->task->id);
+    disk_unplug(&monitor->process.sandbox, &monitor->task->bundle->disks);
 }
 
 static void __attribute__((noreturn)) live(struct monitor_container *monitor, int signal_fd)

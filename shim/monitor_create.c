@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "shim/attach.h"
 #include "shim/deadline.h"
+#include "shim/disk_plug.h"
 #include "shim/hooks.h"
 #include "shim/monitor_internal.h"
 #include "shim/notify.h"
@@ -40,7 +41,8 @@ static json_t *describe_container(const struct monitor_container *monitor, struc
                   "namespaces", namespaces, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1,
                   "stdio", monitor_streams_describe(&monitor->process.streams), "fds",
                   preserved_fds_describe(&task->preserved), "notify", task->notify_path ? notify : NULL);
-    if (params && json_object_update(params, trees) == 0)
+    if (params && json_object_update(params, trees) == 0 &&
+        (!monitor->disks || json_object_set(params, "disks", monitor->disks) == 0))
         return params;
     json_decref(params);
     error_set(err, ENOMEM, "container.create");
@@ -127,6 +129,10 @@ static int create_steps(struct monitor_container *monitor, struct error *err)
     if (attach_bundle(&monitor->process.sandbox, task->id, task->bundle, err) < 0)
         return -1;
 
+    if (monitor->joined && task->bundle->disks.count > 0 &&
+        !(monitor->disks = disk_plug(&monitor->process.sandbox, &task->bundle->disks, err)))
+        return -1;
+
     /* 3. The host's hooks, while nothing of the container runs (runtime-spec "Lifecycle", 4 and 5). */
     if (hooks_run(&monitor->state, "prestart", monitor_return_home, monitor, err) < 0 ||
         hooks_run(&monitor->state, "createRuntime", monitor_return_home, monitor, err) < 0)
@@ -210,10 +216,13 @@ void monitor_create_undo(struct monitor_container *monitor)
     if (process->sandbox.dir_fd >= 0) {
         if (!monitor->joined)
             sandbox_stop(&process->sandbox, 0);
-        else if (process->sandbox.vmm_pidfd >= 0)
+        else if (process->sandbox.vmm_pidfd >= 0) {
             attach_undo(&process->sandbox, monitor->task->id);
+            disk_unplug(&process->sandbox, &monitor->task->bundle->disks);
+        }
         sandbox_fini(&process->sandbox);
     }
+    json_decref(take_ptr(&monitor->disks));
     network_close(take_ptr(&process->network));
     if (host_cgroup_remove(&monitor->cgroup, &err) < 0)
         log_err("%s", err.text);

@@ -46,7 +46,8 @@ struct monitor_container {
     const struct monitor_task *task;
     struct container_state state;
     struct host_cgroup cgroup;
-    bool joined; /* the sandbox is another container's, and not ours to end */
+    bool joined;   /* the sandbox is another container's, and not ours to end */
+    json_t *disks; /* of a container that joins, as the agent is told of them; or NULL */
     struct monitor_process process;
 };
 

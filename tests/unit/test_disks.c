@@ -197,6 +197,10 @@ static void nonsense_is_named(void **state)
         const char *params, *why;
     } bad[] = {
         {"{\"disks\": [{\"serial\": \"1:1\", \"major\": 1, \"minor\": 1}]}", "disk '1:1'"},
+        {"{\"disks\": [{\"serial\": \"1:1\", \"major\": 1, \"minor\": 1, \"device\": \"../x\"}]}",
+         "disks[0].device"},
+        {"{\"disks\": [{\"serial\": \"1:1\", \"major\": 1, \"minor\": 1, \"device\": \"no-such.0\"}]}",
+         "bind no-such.0"},
         {"{\"disks\": [{\"major\": 1, \"minor\": 1}]}", "disks[0].serial"},
         {"{\"disks\": [{\"serial\": \"8:16\", \"minor\": 1}]}", "disks[0].major"},
         {"{\"disks\": [{\"serial\": \"\", \"major\": 1, \"minor\": 1}]}", "disks[0].serial"},
