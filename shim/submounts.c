@@ -18,7 +18,8 @@
 #include <sys/stat.h>
 
 /* mount(2) takes options of a page; a path has PATH_MAX, each byte of it as "\\ooo". */
-#define LINE_BYTES_MAX 16384
+/* mount(2) takes options of a page; a path has PATH_MAX bytes, each of them four here at the most. */
+#define LINE_BYTES_MAX 24576
 
 /* The part of `path` below `tree`, or NULL when it is not below it. Both are absolute, without links. */
 static const char *path_below(const char *path, const char *tree)
