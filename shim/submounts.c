@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* mount(2) takes options of a page; a path has PATH_MAX, each byte of it as "\\ooo". */
 /* mount(2) takes options of a page; a path has PATH_MAX bytes, each of them four here at the most. */
 #define LINE_BYTES_MAX 24576
 

@@ -24,11 +24,14 @@ chmod +x "$hook"
 
 # --- An absolute path with a parent that is missing and one that is not ours, and limits -----------------------
 mkdir $cgroups/husk-e2e
+device=$(cat /sys/block/{vd,sd,nvme}*/dev 2> /dev/null | head -n 1) || true
 bundle_make "$bundle" '.process.args = ["sleep", "1000"]
   | .linux.cgroupsPath = "/husk-e2e/a/../pod//c1"
   | .hooks = {createRuntime: [{path: $hook}]}
-  | .linux.resources = {memory: {limit: 209715200}, cpu: {quota: 50000, period: 100000, shares: 512, cpus: "0"}, pids: {limit: 20}}' \
-  --arg hook "$hook"
+  | .linux.resources = {memory: {limit: 209715200}, cpu: {quota: 50000, period: 100000, shares: 512, cpus: "0", mems: "0"}, pids: {limit: 20}}
+  | if $device == "" then . else .linux.resources.blockIO = ($device / ":" | map(tonumber) | {major: .[0], minor: .[1]}
+      | {throttleReadBpsDevice: [. + {rate: 70000000}], throttleWriteIOPSDevice: [. + {rate: 9000}]}) end' \
+  --arg hook "$hook" --arg device "$device"
 husk create --bundle "$bundle" c1 < /dev/null > /dev/null 2>&1
 path=/husk-e2e/pod/c1
 equal "cgroup of state.pid" "$(cgroup_of "$(state_of c1 .pid)")" $path
@@ -53,6 +56,8 @@ charged=$(($(cat $cgroups$path/memory.peak 2> /dev/null || cat $cgroups$path/mem
 equal "cpu.max: the quota and a quarter of a CPU" "$(cat $cgroups$path/cpu.max)" "75000 100000"
 equal cpu.weight "$(cat $cgroups$path/cpu.weight)" 20
 equal cpuset.cpus "$(cat $cgroups$path/cpuset.cpus)" 0
+equal cpuset.mems "$(cat $cgroups$path/cpuset.mems)" 0
+[ -z "$device" ] || equal "limits of a host's disk" "$(cat $cgroups$path/io.max)" "$device rbps=70000000 wbps=max riops=max wiops=9000"
 equal "pids.max: tasks of the guest are none of the host" "$(cat $cgroups$path/pids.max)" max
 husk start c1
 
