@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 
 #define FILE_BYTES_MAX (4u << 20)
@@ -208,6 +209,28 @@ int cgroup_tree_join(const struct cgroup_directory *directory, pid_t pid, struct
     return result ? error_set(err, -result, "join the cgroup %s", directory->path) : 0;
 }
 
+/* Whether the cgroup, those below it not counted, has the process. */
+static bool holds_process(const char *dir, pid_t pid)
+{
+    cleanup_free char *pids = read_file(dir, "cgroup.procs");
+    char *rest = pids;
+    for (char *line; rest && (line = strsep(&rest, "\n")) != NULL;) {
+        if (strtol(line, NULL, 10) == pid)
+            return true;
+    }
+    return false;
+}
+
+static void kill_process(const char *dir, pid_t pid)
+{
+    /* Held first, then looked for again: by now the number could be another process's. */
+    cleanup_fd int pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0 || !holds_process(dir, pid))
+        return;
+    log_warn("process killed that was left in the container's cgroup pid=%d dir=%s", (int)pid, dir);
+    pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+}
+
 /* Sends SIGKILL to what is in the cgroup, one by one: cgroup.kill (version 2 alone) would take the caller
  * too. */
 static void kill_processes(const char *dir)
@@ -216,11 +239,35 @@ static void kill_processes(const char *dir)
     char *rest = pids;
     for (char *line; rest && (line = strsep(&rest, "\n")) != NULL;) {
         pid_t pid = (pid_t)strtol(line, NULL, 10);
-        if (pid > 1 && pid != getpid()) {
-            log_warn("process killed that was left in the container's cgroup pid=%d dir=%s", (int)pid, dir);
-            kill(pid, SIGKILL);
-        }
+        if (pid > 1 && pid != getpid())
+            kill_process(dir, pid);
     }
+}
+
+/* Processes in the cgroup and in those below it. */
+static unsigned count_processes(const char *dir, unsigned depth)
+{
+    unsigned count = 0;
+    cleanup_free char *pids = read_file(dir, "cgroup.procs");
+    char *rest = pids;
+    for (char *line; rest && (line = strsep(&rest, "\n")) != NULL;)
+        count += *line != '\0';
+    DIR *stream = depth > 0 ? opendir(dir) : NULL;
+    struct dirent *entry;
+    while (stream && (entry = readdir(stream)) != NULL) {
+        char child[PATH_MAX];
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
+            snprintf(child, sizeof(child), "%s/%s", dir, entry->d_name) < (int)sizeof(child))
+            count += count_processes(child, depth - 1);
+    }
+    if (stream)
+        closedir(stream);
+    return count;
+}
+
+unsigned cgroup_tree_count_processes(const struct cgroup_directory *directory)
+{
+    return count_processes(directory->path, DEPTH_MAX);
 }
 
 /* Removes a cgroup and those below it. With `kill_left` kills what is in them first. 0 or -errno. */

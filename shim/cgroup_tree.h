@@ -29,6 +29,10 @@ void cgroup_tree_count_missing(struct cgroup_directory *directory);
  * can join. Sets `made`. 0, or -1 with err; then nothing it made is left. */
 int cgroup_tree_make(struct cgroup_directory *directory, struct error *err);
 
+/* How many processes are in the cgroup and in those below it, as far as it can be read: more than 0 in one
+ * that was there before means that it is in somebody's use. */
+unsigned cgroup_tree_count_processes(const struct cgroup_directory *directory);
+
 /* Writes one of the cgroup's files. 0 or -errno. */
 int cgroup_tree_write(const struct cgroup_directory *directory, const char *file, const char *value);
 

@@ -182,13 +182,26 @@ static bool may_do_without(const struct host_cgroup *cgroup, const struct host_r
            (code == EACCES || code == EPERM || code == EROFS);
 }
 
+/* With systemd the scope that was asked for is there, and holds this process. All else that was there before
+ * may be another container's, and perhaps another runtime's, which would take our processes for its own. */
+static int make_directory(const struct host_cgroup *cgroup, struct cgroup_directory *directory,
+                          struct error *err)
+{
+    if (cgroup_tree_make(directory, err) < 0)
+        return -1;
+    unsigned used = cgroup->unit_made || directory->made ? 0 : cgroup_tree_count_processes(directory);
+    return used ? error_set(err, 0, "container's cgroup is not empty: %u process(es) found in %s", used,
+                            directory->path)
+                : 0;
+}
+
 /* Makes the directories and moves the process in; those that a rootless caller may not make are left out. */
 static int make_directories(struct host_cgroup *cgroup, const struct host_resources *limits,
                             struct error *err)
 {
     struct error own;
     for (size_t i = 0; i < cgroup->count;) {
-        if (cgroup_tree_make(&cgroup->directories[i], &own) == 0) {
+        if (make_directory(cgroup, &cgroup->directories[i], &own) == 0) {
             i++;
             continue;
         }

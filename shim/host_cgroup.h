@@ -13,7 +13,8 @@
  *
  * Order: plan (nothing changes; what was planned is written into the state, so that a crash leaves nothing
  * unknown), make (cgroup, limits, the calling monitor moves in), then the VMM is born in it, before it has
- * any memory. Only what was made is removed. A cgroup that was there before is joined and stays.
+ * any memory. Only what was made is removed. A cgroup that was there before is joined and stays; with
+ * processes in it, it is refused (as by runc from 1.2 on).
  *
  * A caller who may not make cgroups (rootless) and asks for neither a path nor limits goes without, as with
  * runc; all other failures are errors. Without a cgroup on the host (--cgroup-manager disabled) limits hold

@@ -339,6 +339,31 @@ static void a_cgroup_of_others_stays(void **state)
     directory_free(&directory);
 }
 
+static void a_cgroup_in_use_is_refused(void **state)
+{
+    (void)state;
+    struct error err;
+    struct host_resources none = {.cpu_burst = -1, .cpu_idle = -1};
+    char path[PATH_MAX], inner[PATH_MAX];
+    struct host_cgroup cgroup = {.manager = CGROUP_MANAGER_CGROUPFS, .path_given = true, .count = 1};
+    cgroup.directories[0] = directory_at("", "/theirs");
+    snprintf(path, sizeof(path), "%s/theirs", top);
+    snprintf(inner, sizeof(inner), "%s/theirs/inner", top);
+    assert_int_equal(__wrap_mkdir(path, 0755), 0);
+    assert_int_equal(__wrap_mkdir(inner, 0755), 0);
+    put(inner, "cgroup.procs", "2\n3\n");
+    assert_int_equal(host_cgroup_make(&cgroup, &none, &err), -1);
+    assert_non_null(strstr(err.text, "container's cgroup is not empty: 2 process(es) found in "));
+    assert_string_equal(get(path, "cgroup.procs"), ""); /* not joined */
+    assert_true(exists("/theirs/inner"));
+    put(inner, "cgroup.procs", "");
+    assert_int_equal(host_cgroup_make(&cgroup, &none, &err), 0);
+    assert_int_equal(atoi(get(path, "cgroup.procs")), getpid());
+    assert_int_equal(host_cgroup_remove(&cgroup, &err), 0);
+    assert_true(exists("/theirs/inner"));
+    host_cgroup_fini(&cgroup);
+}
+
 static void a_failed_make_leaves_nothing(void **state)
 {
     (void)state;
@@ -562,6 +587,7 @@ int main(void)
         cmocka_unit_test(hybrid_hierarchies_are_found),
         cmocka_unit_test_setup_teardown(only_what_was_made_is_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cgroup_of_others_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_cgroup_in_use_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_make_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_cpuset_inherits, setup, teardown),
         cmocka_unit_test_setup_teardown(leftovers_are_killed, setup, teardown),
