@@ -112,10 +112,17 @@ static char *home_of(uid_t uid)
     return home ? home : strdup("/");
 }
 
-/* The environment for the program: a heap array whose strings are borrowed, but for one in *added. */
+static bool has_same_name(const char *variable, const char *other)
+{
+    size_t length = strcspn(variable, "=");
+    return strcspn(other, "=") == length && strncmp(variable, other, length) == 0;
+}
+
+/* The environment for the program: a heap array whose strings are borrowed, but for one in *added. Of a name
+ * that is there several times the last counts, as if they were set one after the other (runc, crun). */
 static const char **environment_make(const struct spec_process *process, char **added)
 {
-    size_t count = 0;
+    size_t count = 0, kept = 0;
     while (process->env && process->env[count])
         count++;
     const char **env = calloc(count + 2, sizeof(*env));
@@ -127,8 +134,16 @@ static const char **environment_make(const struct spec_process *process, char **
     if (!home || !*home) {
         cleanup_free char *directory = home_of(process->uid);
         if (directory && asprintf(added, "HOME=%s", directory) > 0)
-            env[count] = *added;
+            env[count++] = *added;
     }
+    for (size_t i = 0; i < count; i++) {
+        size_t later = i + 1;
+        while (later < count && !has_same_name(env[i], env[later]))
+            later++;
+        if (later == count)
+            env[kept++] = env[i];
+    }
+    env[kept] = NULL;
     return env;
 }
 

@@ -51,9 +51,9 @@ static void __attribute__((noreturn))
 hook_exec(const struct hook *hook, int program_fd, int input_fd, int output_fd)
 {
     const char *default_args[] = {hook->path, NULL};
-    const char *empty[] = {NULL};
+    char *const empty[] = {NULL};
     char *const *args = (char *const *)(hook->args && hook->args[0] ? hook->args : default_args);
-    char *const *env = (char *const *)(hook->env ? hook->env : empty);
+    char *const *env = hook->env ? (char *const *)hook->env : hook->inherits ? environ : empty;
     sigset_t none;
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++)

@@ -8,6 +8,7 @@
 #include "common/error.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Strings are borrowed from the JSON. */
@@ -15,6 +16,7 @@ struct hook {
     const char *path;  /* absolute */
     const char **args; /* NULL-terminated heap array of borrowed strings, or NULL; so is env */
     const char **env;
+    bool inherits; /* without env it has that of whoever runs it, else an empty one; set after hook_parse */
     int64_t timeout_s; /* 0: none */
     /* In the hook's process before its program, or NULL; set after hook_parse. Async-signal-safe calls only.
      */

@@ -31,6 +31,7 @@ int hooks_run(const struct container_state *state, const char *kind, void (*ente
         int result = hook_parse(json_array_get(list, i), where, &hook, err);
         if (result == 0) {
             log_debug("hook %s path=%s", where, hook.path);
+            hook.inherits = true; /* as with runc and crun */
             hook.enter = enter;
             hook.enter_arg = arg;
             result = hook_run(&hook, -1, text, err);

@@ -141,25 +141,6 @@ static void bind_mounts_come_from_the_shared_tree(void **state)
     assert_non_null(strstr(outcome.out, "Read-only file system"));
 }
 
-static void a_relative_destination_is_below_the_root(void **state)
-{
-    json_t *config = config_for_shell("grep -c '^relative /tmp/a/b tmpfs' /proc/mounts");
-    json_t *mounts = json_object_get(config, "mounts");
-    json_array_insert_new(
-        mounts, 4,
-        json_pack("{s:s, s:s, s:s}", "destination", "tmp/a//b", "type", "tmpfs", "source", "relative"));
-    assert_int_equal(json_array_size(mounts), 5);
-    json_t *create = create_params("c", config);
-    json_object_del(create, "mounts");
-    json_decref(agent_call(*state, "container.create", create));
-    cleanup_fd int out = agent_open_stream(*state, "c", "init", "stdout");
-    json_decref(agent_call(*state, "container.start", params("c")));
-    agent_read_all(*state, out, outcome.out, OUTPUT_MAX);
-    assert_string_equal(outcome.out, "1\n");
-    take_status(agent_call(*state, "process.wait", params("c")), &outcome);
-    json_decref(agent_call(*state, "container.delete", params("c")));
-}
-
 static void default_devices_work(void **state)
 {
     run_shell(*state,
@@ -281,6 +262,18 @@ static void without_a_pid_namespace_orphans_end_with_the_init(void **state)
     json_array_remove(json_object_get(json_object_get(config, "linux"), "namespaces"), 1);
     run_config(*state, config, "", &outcome); /* delete would wait for ever for a cgroup that is not empty */
     assert_int_equal(outcome.status, 5);
+}
+
+static void a_variable_named_twice_has_its_later_value(void **state)
+{
+    json_t *config = config_for_shell("");
+    json_t *process = json_object_get(config, "process");
+    json_object_set_new(process, "args", json_pack("[s, s, s]", "printenv", "TWICE", "HOME"));
+    json_object_set_new(
+        process, "env",
+        json_pack("[s, s, s, s, s]", "TWICE=", "HOME=", "PATH=/none", "TWICE=later", "PATH=/usr/bin:/bin"));
+    run_config(*state, config, "", &outcome);
+    assert_string_equal(outcome.out, "later\n/root\n");
 }
 
 static void a_further_process_joins_and_has_its_own_streams(void **state)
@@ -480,13 +473,13 @@ int main(void)
         CONTAINER_TEST(credentials_are_as_given),
         CONTAINER_TEST(paths_are_masked_and_the_root_is_read_only),
         CONTAINER_TEST(bind_mounts_come_from_the_shared_tree),
-        CONTAINER_TEST(a_relative_destination_is_below_the_root),
         CONTAINER_TEST(default_devices_work),
         CONTAINER_TEST(device_rules_decide_over_what_mknod_made),
         CONTAINER_TEST(a_filter_is_loaded),
         CONTAINER_TEST(what_fails_before_the_program_is_an_error_of_create),
         CONTAINER_TEST(signals_end_a_container),
         CONTAINER_TEST(without_a_pid_namespace_orphans_end_with_the_init),
+        CONTAINER_TEST(a_variable_named_twice_has_its_later_value),
         CONTAINER_TEST(a_further_process_joins_and_has_its_own_streams),
         CONTAINER_TEST(a_further_process_is_made_in_one_go),
         CONTAINER_TEST(who_gave_up_waiting_does_not_get_the_stream),

@@ -355,7 +355,8 @@ static void a_failing_hook_undoes_the_creation(void **state)
         "{\"ociVersion\": \"1.0.2\", \"root\": {\"path\": \"rootfs\"}, \"process\": {\"args\": [\"cat\"]},"
         " \"linux\": {\"namespaces\": [{\"type\": \"network\"}]},"
         " \"hooks\": {\"prestart\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\","
-        " \"read state; echo no luck >&2; exit 7\"]}]}}");
+        " \"read state; echo $HOOK_TEST >&2; exit 7\"]}]}}");
+    setenv("HOOK_TEST", "no luck", 1); /* a hook without env has the caller's */
     assert_int_equal(container_create(&fixture->context, "c1", &options, &created, &err), -1);
     assert_string_equal(err.text, "container c1: hooks.prestart[0]: /bin/sh: exit status 7: no luck");
     assert_int_equal(container_state_load(&fixture->context.store, "c1", &read, &err), -1);
