@@ -63,13 +63,37 @@ void cgroup_fini(struct cgroup *cgroup)
     fd_close(&cgroup->fd);
 }
 
+static bool has_controller(const struct cgroup *cgroup, const char *name, size_t length)
+{
+    cleanup_free char *text = NULL;
+    if (fd_read_file_at(cgroup->fd, "cgroup.controllers", FILE_BYTES_MAX, &text) < 0)
+        return true; /* not known to be missing */
+    for (const char *at = text; *at; at += strcspn(at, " \n")) {
+        at += strspn(at, " \n");
+        if (strcspn(at, " \n") == length && strncmp(at, name, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Which of the two there isn't: the file, or its controller (in crun's words, which callers know). */
+static int apply_error(const struct cgroup *cgroup, const struct spec_cgroup_value *value, int code,
+                       struct error *err)
+{
+    size_t length = strcspn(value->file, ".");
+    if (code == ENOENT && !has_controller(cgroup, value->file, length))
+        return error_set(err, 0, "%s: the requested cgroup controller `%.*s` is not available", value->origin,
+                         (int)length, value->file);
+    return error_set(err, code, "%s: write '%s' to %s", value->origin, value->value, value->file);
+}
+
 int cgroup_apply(const struct cgroup *cgroup, const struct spec_resources *resources, struct error *err)
 {
     for (size_t i = 0; i < resources->value_count; i++) {
         const struct spec_cgroup_value *value = &resources->values[i];
         int failed = cgroup_write_file(cgroup->fd, value->file, value->value);
         if (failed)
-            return error_set(err, -failed, "%s: write '%s' to %s", value->origin, value->value, value->file);
+            return apply_error(cgroup, value, -failed, err);
     }
     return cgroup_devices_set(cgroup->fd, resources->device_rules, resources->device_rule_count, err);
 }

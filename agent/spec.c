@@ -57,7 +57,7 @@ static bool sysctl_is_namespaced(const struct spec *spec, const char *name)
                                       "kernel.shmmni", "kernel.shm_rmid_forced"};
     if (strncmp(name, "net.", 4) == 0)
         return spec->network_listed;
-    if (strcmp(name, "kernel.domainname") == 0 || strcmp(name, "kernel.hostname") == 0)
+    if (strcmp(name, "kernel.domainname") == 0)
         return own & CLONE_NEWUTS;
     if (!(own & CLONE_NEWIPC))
         return false;
@@ -106,6 +106,10 @@ static int sysctls_check(struct spec *spec, struct error *err)
         memcpy(dotted, spec->sysctls[i].name, length + 1);
         for (char *c = dotted; *c; c++)
             *c = *c == '/' ? '.' : *c;
+        if (strcmp(dotted, "kernel.hostname") == 0) /* in the words of runc and crun */
+            return error_set(
+                err, 0, "linux.sysctl: '%s' is not allowed as it conflicts with the OCI 'hostname' field",
+                dotted);
         if (!sysctl_is_namespaced(spec, dotted))
             return error_set(err, 0, "linux.sysctl: '%s' is not in a separate kernel namespace", dotted);
         spec->sysctls[i].network = strncmp(dotted, "net.", 4) == 0;

@@ -220,6 +220,9 @@ static int resources_unified(void *into, const json_t *object, const char *where
         /* Values for processes and for the tree belong to the agent; a name is a file of this cgroup. */
         if (!*file || strchr(file, '/') || file[0] == '.' || strncmp(file, "cgroup.", 7) == 0)
             return error_set(err, 0, "%s: '%s' is no file of a controller", path, file);
+        if (!strchr(file, '.'))
+            return error_set(err, 0, "%s: the specified key has not the form CONTROLLER.VALUE `%s`", path,
+                             file);
         /* Numbers of the host's processors, nodes and devices: applied to the VM as a whole, there. */
         if (strncmp(file, "cpuset.", 7) == 0 || strncmp(file, "io.", 3) == 0)
             continue;
