@@ -10,6 +10,7 @@
 #include "shim/cgroup_limits.h"
 #include "shim/cgroup_path.h"
 #include "shim/cgroup_systemd.h"
+#include "shim/rootless.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,19 +43,6 @@ int host_cgroup_choose_manager(const char *name, bool systemd_cgroup, enum cgrou
     if (name && find_manager(name, out) < 0)
         return error_set(err, 0, "--cgroup-manager: unknown manager \"%s\"", name);
     return 0;
-}
-
-/* Whether the uid gives no right to the host's cgroups: no root, or root of a user namespace only. */
-static bool caller_is_rootless(void)
-{
-    cleanup_free char *map = NULL;
-    unsigned inside, outside, count;
-    if (geteuid() != 0)
-        return true;
-    if (fd_read_file_at(AT_FDCWD, "/proc/self/uid_map", 4096, &map) < 0)
-        return false;
-    return sscanf(map, "%u %u %u", &inside, &outside, &count) == 3 &&
-           !(inside == 0 && outside == 0 && count == UINT_MAX);
 }
 
 static int add_directory(struct host_cgroup *cgroup, const struct cgroup_hierarchy *hierarchy,
@@ -120,7 +108,7 @@ int host_cgroup_plan(struct host_cgroup *cgroup, enum cgroup_manager manager, co
                      const char *id, struct error *err)
 {
     *cgroup = (struct host_cgroup){
-        .manager = manager, .rootless = caller_is_rootless(), .path_given = cgroups_path && *cgroups_path};
+        .manager = manager, .rootless = rootless_caller(), .path_given = cgroups_path && *cgroups_path};
     if (manager == CGROUP_MANAGER_DISABLED)
         return 0;
     return manager == CGROUP_MANAGER_SYSTEMD ? plan_systemd(cgroup, cgroups_path, id, err)

@@ -10,6 +10,7 @@
 #include "shim/command.h"
 #include "shim/config.h"
 #include "shim/host_cgroup.h"
+#include "shim/rootless.h"
 #include "shim/version.h"
 
 #include <errno.h>
@@ -114,17 +115,20 @@ static int open_log(struct context *context, struct error *err)
     return 0;
 }
 
-/* /run/husk for root; others have a directory of their own, if their session gave them one. */
+/* /run/husk for the machine's root; others have a directory of their own, if their session gave them one. */
 static int open_store(struct context *context, struct error *err)
 {
     char own[PATH_MAX];
     const char *root = context->options.root;
-    if (!root && geteuid() != 0) {
+    if (!root && rootless_caller()) {
         const char *runtime = getenv("XDG_RUNTIME_DIR");
-        if (!runtime || *runtime != '/')
+        bool given = runtime && *runtime == '/';
+        if (!given && geteuid() != 0)
             return error_set(err, 0, "--root is not given and XDG_RUNTIME_DIR is not set");
-        snprintf(own, sizeof(own), "%s/husk", runtime);
-        root = own;
+        if (given) { /* else root of a user namespace, who may have a /run there */
+            snprintf(own, sizeof(own), "%s/husk", runtime);
+            root = own;
+        }
     }
     return store_init(&context->store, root ? root : ROOT_DEFAULT, err);
 }
