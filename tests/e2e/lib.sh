@@ -48,13 +48,14 @@ matches() { # matches WHAT GOT REGEX
 
 # The command must fail, without output, with one line on stderr that matches REGEX.
 fails_with() { # fails_with REGEX COMMAND...
-  local regex=$1 status=0
+  local regex=$1 status=0 lines
   shift
   "$@" > "$work/out" 2> "$work/err" < /dev/null || status=$?
   [ $status != 0 ] || fail "$* ended with 0, an error was due"
   [ ! -s "$work/out" ] || fail "$* failed but wrote to stdout: $(head -c 300 "$work/out")"
-  [ "$(wc -l < "$work/err")" = 1 ] || fail "$* should write one line to stderr, it wrote: $(cat "$work/err")"
-  matches "message of: $*" "$(cat "$work/err")" "$regex"
+  mapfile -t lines < "$work/err"
+  [ ${#lines[@]} = 1 ] || fail "$* should write one line to stderr, it wrote: $(cat "$work/err")"
+  matches "message of: $*" "${lines[0]}" "$regex"
 }
 
 # jq takes 40 ms of processor time to start, a second of it in emulation; gojq runs the same programs in 3.
