@@ -17,26 +17,32 @@ trap networks_finish EXIT
 
 podman network create --subnet 10.93.0.0/24 hn1 > /dev/null
 podman network create --subnet 10.94.0.0/24 hn2 > /dev/null
+podman run -d --name client --network hn1,hn2 "${image:?}" sleep 1000 > /dev/null &
+client=$!
 podman run -d --name server --network hn1 -p 18080:8000 "${image:?}" python3 -m http.server 8000 -d /etc > /dev/null
+wait $client
 wanted=$(podman exec server cat /etc/os-release)
 answers() { [ "$(curl -s --max-time 10 "$1")" = "$wanted" ]; }
+client_gets() { equal "$1" "$(podman exec client curl -s --max-time 20 "$2")" "$wanted"; }
+address_in() { podman inspect server --format "{{.NetworkSettings.Networks.$1.IPAddress}}"; }
 
 wait_for 60 answers http://127.0.0.1:18080/os-release || fail "the published port does not answer"
-ok "the address from the host" answers "http://$(podman inspect server --format '{{.NetworkSettings.Networks.hn1.IPAddress}}'):8000/os-release"
-equal "by name from another container" "$(podman run --rm --network hn1 "${image:?}" curl -s --max-time 20 http://server:8000/os-release)" "$wanted"
-equal "a container in the other's network" "$(podman run --rm --network container:server "${image:?}" curl -s --max-time 20 http://127.0.0.1:8000/os-release)" "$wanted"
-equal "one kernel for both" "$(podman run --rm --network container:server "${image:?}" cat /proc/sys/kernel/random/boot_id)" \
-  "$(podman exec server cat /proc/sys/kernel/random/boot_id)"
+ok "the address from the host" answers "http://$(address_in hn1):8000/os-release"
+client_gets "by name from another container" http://server:8000/os-release
+equal "a container in the other's network, on the same kernel" \
+  "$(podman run --rm --network container:server "${image:?}" sh -c 'curl -s --max-time 20 http://127.0.0.1:8000/os-release; cat /proc/sys/kernel/random/boot_id')" \
+  "$wanted
+$(podman exec server cat /proc/sys/kernel/random/boot_id)"
 ok "the server goes on" answers http://127.0.0.1:18080/os-release
 
 podman network connect hn2 server
 connected() { podman exec server ip -o addr | grep -q ' 10\.94\.0\.'; }
 wait_for 30 connected || fail "hn2 was connected, but the container has: $(podman exec server ip -o addr)"
-equal "by the second network" "$(podman run --rm --network hn2 "${image:?}" curl -s --max-time 20 http://server:8000/os-release)" "$wanted"
+client_gets "by the second network" "http://$(address_in hn2):8000/os-release"
 podman network disconnect hn2 server
 disconnected() { ! connected; }
 wait_for 30 disconnected || fail "hn2 was disconnected, but the container has: $(podman exec server ip -o addr)"
 ok "the first network still works" answers http://127.0.0.1:18080/os-release
 
-podman rm -f -t 0 server > /dev/null
+podman rm -f -t 0 server client > /dev/null
 equal "taps left" "$(ip -o link | grep -o 'husk[0-9]*:' || true)" ""
