@@ -284,7 +284,8 @@ static void a_further_process_joins_and_has_its_own_streams(void **state)
     json_decref(agent_call(fixture, "container.start", params("c")));
     for (int round = 0; round < 2; round++) { /* the name is free again */
         json_t *process = json_pack("{s:[s, s, s], s:s, s:[s]}", "args", "sh", "-c",
-                                    "hostname; cat; grep CapEff /proc/self/status; cat /proc/1/comm; exit 6",
+                                    "hostname; cat; grep CapEff /proc/self/status; while grep -qx sh "
+                                    "/proc/1/comm; do :; done; cat /proc/1/comm; exit 6",
                                     "cwd", "/", "env", "PATH=/usr/bin:/bin");
         json_decref(
             agent_call(fixture, "process.create",
