@@ -12,6 +12,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "protocol/protocol.h"
+#include "shim/overlay_mount.h"
 #include "shim/submounts.h"
 
 #include <dirent.h>
@@ -51,13 +52,16 @@ static const char *const stage_names[] = {"enter the VMM's mount namespace", "ma
 /* A detached copy of the tree at `source`. As a slave it still gets what the host mounts below a shared
  * volume later; nothing ever goes the other way. No device node in it opens on the host: the guest's own
  * kernel opens those. */
-static int tree_open(struct attach_tree *tree, const char *source, bool recursive, struct error *err)
+static int tree_open(struct attach_tree *tree, const char *source, bool recursive, const json_t *overlay,
+                     struct error *err)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? (unsigned)AT_RECURSIVE : 0);
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV, .propagation = MS_SLAVE};
     struct stat status;
     tree->source = source;
-    tree->fd = open_tree(AT_FDCWD, source, flags);
+    tree->fd = overlay ? overlay_mount_open(overlay, err) : open_tree(AT_FDCWD, source, flags);
+    if (overlay && tree->fd < 0)
+        return -1;
     if (tree->fd < 0)
         return error_set(err, errno, "take the tree %s", source);
     if (mount_setattr(tree->fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
@@ -207,7 +211,7 @@ static int attach_hooks(struct attach_tree *trees, const char *container, const 
         const char *path =
             json_string_value(json_object_get(json_array_get(create_hooks(bundle), i), "path"));
         snprintf(tree->target, sizeof(tree->target), "/%s/hooks/%zu", container, i);
-        if (tree_open(tree, path ? path : "", false, err) < 0)
+        if (tree_open(tree, path ? path : "", false, NULL, err) < 0)
             return error_wrap(err, "hooks.createContainer[%zu]", i);
         if (tree->directory)
             return error_set(err, EISDIR, "hooks.createContainer[%zu]: %s", i, path);
@@ -225,13 +229,13 @@ int attach_bundle(const struct sandbox *sandbox, const char *container, const st
     for (size_t i = 0; i < count; i++)
         trees[i].fd = -1;
     snprintf(trees[0].target, sizeof(trees[0].target), "/%s/" SHARED_ROOTFS, container);
-    int result = tree_open(&trees[0], bundle->rootfs, true, err);
+    int result = tree_open(&trees[0], bundle->rootfs, true, NULL, err);
     for (size_t i = 1; i <= bundle->mount_count && result == 0; i++) {
         const struct bundle_mount *mount = &bundle->mounts[i - 1];
         char name[NAME_MAX];
         mount_name(name, mount);
         snprintf(trees[i].target, sizeof(trees[i].target), "/%s/%s", container, name);
-        result = tree_open(&trees[i], mount->source, mount->recursive, err);
+        result = tree_open(&trees[i], mount->source, mount->recursive, mount->overlay, err);
         if (result < 0)
             error_wrap(err, "mounts[%zu].source", mount->index);
     }

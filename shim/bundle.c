@@ -6,6 +6,7 @@
 
 #include "common/fd.h"
 #include "common/json.h"
+#include "shim/overlay_mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -158,7 +159,20 @@ static int bundle_take_disk(struct bundle *bundle, size_t index, const json_t *m
     return host_disks_add_mount(&bundle->disks, index, source, writable, err) < 0 ? -1 : 1;
 }
 
-static int bundle_read_mount(struct bundle *bundle, size_t index, const json_t *mount, struct error *err)
+/* An overlay of directories of the host: to be made here. */
+static int bundle_read_overlay(struct bundle *bundle, const struct bundle_mount *read, json_t *mount,
+                               const char *where, struct error *err)
+{
+    struct bundle_mount *entry = &bundle->mounts[bundle->mount_count];
+    *entry = *read;
+    if (overlay_mount_split(mount, where, &entry->overlay, err) < 0)
+        return -1;
+    bundle->mount_count++;
+    entry->source = strdup("overlay");
+    return entry->source ? 0 : error_set(err, ENOMEM, "%s", where);
+}
+
+static int bundle_read_mount(struct bundle *bundle, size_t index, json_t *mount, struct error *err)
 {
     char where[32];
     const char *source = NULL;
@@ -169,6 +183,9 @@ static int bundle_read_mount(struct bundle *bundle, size_t index, const json_t *
         return error_set(err, 0, "%s: expected an object", where);
     if (bundle_mount_is_bind(mount, where, &bind, &read, err) < 0)
         return -1;
+    const char *type = json_string_value(json_object_get(mount, "type"));
+    if (!bind && type && strcmp(type, "overlay") == 0)
+        return bundle_read_overlay(bundle, &read, mount, where, err);
     int got = json_get_string(mount, where, "source", &source, err);
     if (got < 0)
         return -1;
@@ -231,8 +248,10 @@ int bundle_load(struct bundle *bundle, const char *path, const char *config, str
 
 void bundle_fini(struct bundle *bundle)
 {
-    for (size_t i = 0; i < bundle->mount_count; i++)
+    for (size_t i = 0; i < bundle->mount_count; i++) {
         free(bundle->mounts[i].source);
+        json_decref(bundle->mounts[i].overlay);
+    }
     host_disks_fini(&bundle->disks);
     free(take_ptr(&bundle->mounts));
     bundle->mount_count = 0;

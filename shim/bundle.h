@@ -17,13 +17,14 @@ struct bundle_mount {
     size_t index; /* in config.json's mounts */
     char *source; /* absolute */
     bool recursive;
-    bool idmap; /* the guest maps its ids */
+    bool idmap;      /* the guest maps its ids */
+    json_t *overlay; /* not a tree but layers of one (shim/overlay_mount.h); NULL otherwise */
 };
 
 struct bundle {
-    char *path;   /* absolute, links resolved */
-    char *config; /* the same, of a config.json that is not the bundle's own, or NULL */
-    json_t *spec;
+    char *path;               /* absolute, links resolved */
+    char *config;             /* the same, of a config.json that is not the bundle's own, or NULL */
+    json_t *spec;             /* as it came, but for overlay mounts, which have become binds */
     const char *oci_version;  /* borrowed from spec, like the following */
     json_t *annotations;      /* or NULL */
     json_t *hooks;            /* or NULL */

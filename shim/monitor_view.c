@@ -76,7 +76,7 @@ static bool mount_is_readonly(const json_t *mount)
 }
 
 /* config.json's mounts in their order: those of the host as they are, the guest's own as empty directories.
- */
+ * So are overlays: one more mount of an upper layer is none of the kernel's promises. */
 static int view_mount_all(const struct bundle *bundle, int root_fd, struct error *err)
 {
     size_t i;
@@ -90,8 +90,8 @@ static int view_mount_all(const struct bundle *bundle, int root_fd, struct error
             attributes |= MOUNT_ATTR_RDONLY;
         if (!destination)
             continue; /* the agent has refused it */
-        int tree =
-            host ? tree_clone(host->source, host->recursive, attributes) : tree_empty(MOUNT_ATTR_RDONLY);
+        int tree = host && !host->overlay ? tree_clone(host->source, host->recursive, attributes)
+                                          : tree_empty(MOUNT_ATTR_RDONLY);
         int failed = view_mount(root_fd, destination, tree);
         if (failed)
             return error_set(err, -failed, "monitor: show mounts[%zu] at %s", i, destination);
