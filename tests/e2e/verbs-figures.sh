@@ -6,12 +6,7 @@
 bundle_make "$bundle" '.process.args = ["sh", "-c", $script] | .linux.resources.memory.limit = 134217728
   | .linux.resources.pids.limit = 50 | .linux.namespaces |= map(select(.type != "cgroup")) + [{type: "cgroup"}]
   | .mounts |= map(select(.destination != "/sys/fs/cgroup")) + [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup"}]' \
-  --arg script 'sleep 1001 & sleep 1002 & while :; do
-    case $(cat /srv/order 2> /dev/null) in
-    eat) rm /srv/order; python3 -c "x = bytearray(96 << 20); x[::4096] = b\"x\" * len(x[::4096]); print(len(x))" || echo killed ;;
-    stop) rm /srv/order; exit ;;
-    esac; sleep 0.1; done'
-rm -f "$rootfs/srv/order"
+  --arg script 'sleep 1001 & sleep 1002 & wait'
 husk run --detach --bundle "$bundle" c1 > "$work/out" 2>&1 < /dev/null || fail "run: $(cat "$work/out")"
 
 # --- ps
@@ -74,10 +69,13 @@ fails_with 'interval' husk events --interval 0s c1
 husk events --interval 500ms c1 > "$work/events" 2> "$work/events.err" &
 events=$!
 wait_for 30 test -s "$work/events" || fail "no events"
-echo eat > "$rootfs/srv/order"
-wait_for 60 grep -q '"oom"' "$work/events" || fail "no OOM event; the container says: $(cat "$work/out"), events: $(tail -n 3 "$work/events") $(cat "$work/events.err")"
+husk update --cpu-quota 200000 c1
+status=0
+husk exec c1 python3 -c 'x = bytearray(96 << 20); x[::4096] = b"x" * len(x[::4096])' || status=$?
+equal "the end of what takes more than memory.max" $status 137
+wait_for 60 grep -q '"oom"' "$work/events" || fail "no OOM event; events: $(tail -n 1 "$work/events" | head -c 300) $(cat "$work/events.err")"
 equal "the OOM event" "$(grep -m 1 '"oom"' "$work/events")" '{"type":"oom","id":"c1"}'
-echo stop > "$rootfs/srv/order"
+husk kill c1 KILL
 wait_for 60 stopped c1 || fail "not stopped"
 ok "events ends well with the container" wait $events
 ok "each line is JSON" jq -e . "$work/events" > /dev/null
