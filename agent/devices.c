@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -156,9 +157,8 @@ static int link_make(int root_fd, const char *path, const char *target)
 static bool spec_binds_dev(const struct spec *spec)
 {
     for (size_t i = 0; i < spec->mount_count; i++) {
-        const char *to = spec->mounts[i].destination;
-        if (spec->mounts[i].bind && to[0] == '/' && to[1] == 'd' && to[2] == 'e' && to[3] == 'v' &&
-            (to[4] == '\0' || (to[4] == '/' && to[5] == '\0')))
+        const char *to = spec->mounts[i].destination + strspn(spec->mounts[i].destination, "/");
+        if (spec->mounts[i].bind && (strcmp(to, "dev") == 0 || strcmp(to, "dev/") == 0))
             return true;
     }
     return false;

@@ -170,11 +170,20 @@ static int mount_options_parse(struct spec_mount *mount, const json_t *object, c
     return 0;
 }
 
+/* A relative one is meant from the root (runtime-spec config.md "Mounts"), which is how it is resolved. */
+static int destination_parse(struct spec_mount *mount, const json_t *object, const char *where,
+                             struct error *err)
+{
+    if (json_require(json_get_string(object, where, "destination", &mount->destination, err), where,
+                     "destination", err) < 0)
+        return -1;
+    return *mount->destination ? 0 : error_set(err, 0, "%s.destination is empty", where);
+}
+
 static int mount_parse(struct spec_mount *mount, const json_t *object, const char *where, struct error *err)
 {
     struct spec_id_maps *maps = &mount->id_maps;
-    if (json_require(spec_get_path(object, where, "destination", &mount->destination, err), where,
-                     "destination", err) < 0 ||
+    if (destination_parse(mount, object, where, err) ||
         json_get_string(object, where, "type", &mount->type, err) < 0 ||
         json_get_string(object, where, "source", &mount->source, err) < 0 ||
         mount_options_parse(mount, object, where, err) ||

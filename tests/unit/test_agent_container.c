@@ -141,6 +141,25 @@ static void bind_mounts_come_from_the_shared_tree(void **state)
     assert_non_null(strstr(outcome.out, "Read-only file system"));
 }
 
+static void a_relative_destination_is_below_the_root(void **state)
+{
+    json_t *config = config_for_shell("grep -c '^relative /tmp/a/b tmpfs' /proc/mounts");
+    json_t *mounts = json_object_get(config, "mounts");
+    json_array_insert_new(
+        mounts, 4,
+        json_pack("{s:s, s:s, s:s}", "destination", "tmp/a//b", "type", "tmpfs", "source", "relative"));
+    assert_int_equal(json_array_size(mounts), 5);
+    json_t *create = create_params("c", config);
+    json_object_del(create, "mounts");
+    json_decref(agent_call(*state, "container.create", create));
+    cleanup_fd int out = agent_open_stream(*state, "c", "init", "stdout");
+    json_decref(agent_call(*state, "container.start", params("c")));
+    agent_read_all(*state, out, outcome.out, OUTPUT_MAX);
+    assert_string_equal(outcome.out, "1\n");
+    take_status(agent_call(*state, "process.wait", params("c")), &outcome);
+    json_decref(agent_call(*state, "container.delete", params("c")));
+}
+
 static void default_devices_work(void **state)
 {
     run_shell(*state,
@@ -474,6 +493,7 @@ int main(void)
         CONTAINER_TEST(credentials_are_as_given),
         CONTAINER_TEST(paths_are_masked_and_the_root_is_read_only),
         CONTAINER_TEST(bind_mounts_come_from_the_shared_tree),
+        CONTAINER_TEST(a_relative_destination_is_below_the_root),
         CONTAINER_TEST(default_devices_work),
         CONTAINER_TEST(device_rules_decide_over_what_mknod_made),
         CONTAINER_TEST(a_filter_is_loaded),
