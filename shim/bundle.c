@@ -14,8 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define SPEC_BYTES_MAX (4u << 20) /* what a frame to the agent holds with room to spare */
+#define KEEP_GROUPS    "run.oci.keep_original_groups"
 
 json_t *bundle_read_config(const char *bundle, const char *config, struct error *err)
 {
@@ -106,6 +108,31 @@ static int bundle_check_annotations(struct bundle *bundle, struct error *err)
             return error_set(err, 0, "annotations.%s: expected a string", key);
     }
     return json_get_object(bundle->spec, "", "hooks", &bundle->hooks, err) < 0 ? -1 : 0;
+}
+
+/* crun's annotation, which podman gives for --group-add keep-groups: the process has the supplementary groups
+ * of who creates it, and none of config.json's. Files of the host are judged by them in the guest as on the
+ * host. */
+static int bundle_keep_groups(struct bundle *bundle, struct error *err)
+{
+    const char *keep = NULL;
+    json_t *process = NULL, *user = NULL;
+    if (json_get_string(bundle->annotations, "annotations", KEEP_GROUPS, &keep, err) < 0 ||
+        json_get_object(bundle->spec, "", "process", &process, err) < 0 ||
+        json_get_object(process, "process", "user", &user, err) < 0)
+        return -1;
+    if (!keep || strcmp(keep, "0") == 0 || !user)
+        return 0;
+    int count = getgroups(0, NULL);
+    cleanup_free gid_t *groups = count < 0 ? NULL : calloc((size_t)count + 1, sizeof(*groups));
+    if (!groups || (count = getgroups(count, groups)) < 0)
+        return error_set(err, errno, "annotations." KEEP_GROUPS);
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(list, json_integer(groups[i]));
+    return json_object_set_new(user, "additionalGids", list) < 0
+               ? error_set(err, ENOMEM, "annotations." KEEP_GROUPS)
+               : 0;
 }
 
 static int bundle_read_resources(struct bundle *bundle, struct error *err)
@@ -241,7 +268,8 @@ int bundle_load(struct bundle *bundle, const char *path, const char *config, str
         return -1;
     if (bundle_check_version(bundle, err) < 0 || bundle_read_root(bundle, err) < 0 ||
         bundle_read_process(bundle, err) < 0 || bundle_check_annotations(bundle, err) < 0 ||
-        bundle_read_resources(bundle, err) < 0 || bundle_read_mounts(bundle, err) < 0)
+        bundle_keep_groups(bundle, err) < 0 || bundle_read_resources(bundle, err) < 0 ||
+        bundle_read_mounts(bundle, err) < 0)
         return error_wrap(err, "%s%s", config ? bundle->config : bundle->path, config ? "" : "/config.json");
     return 0;
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -168,6 +169,38 @@ static void a_bundle_tells_what_the_host_needs(void **state)
     bundle_fini(&bundle);
 }
 
+/* The groups of config.json, with and without the annotation. */
+static json_t *load_groups(struct fixture *fixture, const char *annotations)
+{
+    struct bundle bundle;
+    struct error err;
+    char content[512];
+    snprintf(content, sizeof(content),
+             "{\"ociVersion\": \"1.2.0\", \"root\": {\"path\": \"rootfs\"}, \"annotations\": %s,"
+             " \"process\": {\"user\": {\"uid\": 1, \"gid\": 1, \"additionalGids\": [123456]}}}",
+             annotations);
+    write_file(fixture, "config.json", content);
+    assert_int_equal(bundle_load(&bundle, fixture->dir, NULL, &err), 0);
+    json_t *groups = json_incref(
+        json_object_get(json_object_get(json_object_get(bundle.spec, "process"), "user"), "additionalGids"));
+    bundle_fini(&bundle);
+    return groups;
+}
+
+static void the_callers_groups_can_be_kept(void **state)
+{
+    gid_t own[NGROUPS_MAX];
+    make_dir(*state, "rootfs");
+    cleanup_json json_t *kept = load_groups(*state, "{\"run.oci.keep_original_groups\": \"1\"}");
+    int count = getgroups(NGROUPS_MAX, own);
+    assert_int_equal(json_array_size(kept), count);
+    for (int i = 0; i < count; i++)
+        assert_int_equal(json_integer_value(json_array_get(kept, (size_t)i)), own[i]);
+    cleanup_json json_t *not_kept = load_groups(*state, "{\"run.oci.keep_original_groups\": \"0\"}");
+    assert_int_equal(json_array_size(not_kept), 1);
+    assert_int_equal(json_integer_value(json_array_get(not_kept, 0)), 123456);
+}
+
 static void refuse_bundle(struct fixture *fixture, const char *content, const char *message)
 {
     struct bundle bundle;
@@ -215,6 +248,7 @@ int main(void)
         TEST(wrong_lines_are_named),
         TEST(annotations_set_what_they_may),
         TEST(a_bundle_tells_what_the_host_needs),
+        TEST(the_callers_groups_can_be_kept),
         TEST(wrong_bundles_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
