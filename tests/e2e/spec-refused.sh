@@ -42,7 +42,7 @@ refused "mounts\[6\].*'sized'" "$mount"'{"type": "tmpfs", "source": "t", "option
 refused "mounts\[6\]\.options: 'size=1' is no option of a bind mount" "$mount"'{"type": "bind", "source": "/srv", "options": ["bind", "size=1"]}]'
 refused "mounts\[6\]\.options\[0\]: 'remount' is not supported" "$mount"'{"type": "tmpfs", "options": ["remount"]}]'
 refused 'mounts\[6\]\.options: tmpcopyup' "$mount"'{"type": "mqueue", "options": ["tmpcopyup"]}]'
-refused 'mounts\[6\].*lowerdir' "$mount"'{"type": "overlay", "source": "overlay", "options": ["lowerdir=/usr:/etc"]}]'
+refused 'mounts\[6\].*overlay.*No such file' "$mount"'{"type": "overlay", "source": "overlay", "options": ["lowerdir=/no/such"]}]'
 refused 'mounts\[6\]\.options: .idmap. without uidMappings' "$mount"'{"type": "bind", "source": "/srv", "options": ["bind", "idmap"]}]'
 refused 'mounts\[6\].*(Not a directory|mount point)' '.mounts += [{"destination": "/etc/hostname/below", "type": "tmpfs", "source": "t"}]'
 refused 'linux\.namespaces\[5\]\.type' '.linux.namespaces += [{"type": "nosuch"}]'
