@@ -42,12 +42,16 @@ class Vm:
             self.prepare()
             start = time.monotonic()
             self.vmm = self.spawn(self.command())
-            self.agent = Agent(self.connect)
+            self.hello()
             self.hello_seconds = time.monotonic() - start
         except BaseException as error:
             error.add_note(self.logs())
             self.stop()
             raise
+
+    def hello(self):
+        """Waits for what the VM is there for."""
+        self.agent = Agent(self.connect)
 
     def __enter__(self):
         return self
@@ -63,9 +67,21 @@ class Vm:
 
     def spawn(self, command):
         with open(self.path(os.path.basename(command[0]) + ".log"), "ab") as log:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=self.fds)
         self.children.append(child)
         return child
+
+    def start_virtiofsd(self):
+        self.spawn(["/usr/lib/qemu/virtiofsd", f"--socket-path={self.path('fs')}", "-o",
+                    f"source={self.shared},cache={self.cache},xattr,flock,posix_lock,sandbox=chroot"])
+        while not os.path.exists(self.path("fs")):
+            time.sleep(0.01)
+
+    def shared_arguments(self, device):
+        """QEMU's, for a shared tree by virtiofsd."""
+        return ["-object", f"memory-backend-memfd,id=memory,size={self.memory_mib}M,share=on",
+                "-M", "memory-backend=memory", "-chardev", f"socket,id=fs,path={self.path('fs')}",
+                "-device", f"{device},queue-size=1024,chardev=fs,tag=husk"]
 
     def logs(self):
         text = ""
@@ -194,10 +210,7 @@ class QemuVm(Vm):
     def prepare(self):
         self.knocks = None
         if self.shared:
-            self.spawn(["/usr/lib/qemu/virtiofsd", f"--socket-path={self.path('fs')}", "-o",
-                        f"source={self.shared},cache={self.cache},xattr,flock,posix_lock,sandbox=chroot"])
-            while not os.path.exists(self.path("fs")):
-                time.sleep(0.01)
+            self.start_virtiofsd()
         self.knocks = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
         self.knocks.settimeout(HELLO_SECONDS)
         self.knocks.bind((socket.VMADDR_CID_ANY, KNOCK_PORT))
@@ -213,9 +226,7 @@ class QemuVm(Vm):
                    "-chardev", f"file,id=console,path={self.path('console.log')}", "-device", "virtconsole,chardev=console",
                    "-device", "virtio-rng-device", "-device", f"vhost-vsock-device,guest-cid={GUEST_CID}"]
         if self.shared:
-            command += ["-object", f"memory-backend-memfd,id=memory,size={self.memory_mib}M,share=on",
-                        "-M", "memory-backend=memory", "-chardev", f"socket,id=fs,path={self.path('fs')}",
-                        "-device", "vhost-user-fs-device,queue-size=1024,chardev=fs,tag=husk"]
+            command += self.shared_arguments("vhost-user-fs-device")
         return command + self.more
 
     def connect(self):
