@@ -59,4 +59,24 @@ user:12:rw-
 rw,relatime,idmapped
 1.0 1.0"
 equal "owner on the host" "$(stat -c %u:%g "$work/volume/new")" 0:0
+
+# A PID namespace of another container of the sandbox, which goes on when this one has ended.
+monitor=$(state_of pod .pid)
+guest_config="$pod_join"'| .linux.namespaces |= map(if .type == "pid" then .path = "/proc/'$monitor'/ns/pid" else . end)'
+got=$(in_guest sh -c 'echo $(tr "\0" " " < /proc/1/cmdline); [ $$ != 1 ] && readlink /proc/self/ns/pid')
+equal "a shared PID namespace" "$got" "sleep 1000000
+$(husk exec pod readlink /proc/self/ns/pid < /dev/null)"
+equal "its owner" "$(state_of pod)" running
+
+# An exec into a container that has lent controllers to cgroups of its own, and so can have no process in its topmost one.
+bundle_make "$work/lends" '.process.args = ["sh", "-c", "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs &&
+    echo +pids +memory > cgroup.subtree_control && exec sleep 1000"]'"$pod_join"'| .linux.namespaces += [{"type": "cgroup"}]
+  | .mounts += [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev"]}]'
+husk run --detach --bundle "$work/lends" lends < /dev/null > /dev/null 2>&1
+lent() { [ "$(husk exec lends cat /proc/1/comm < /dev/null)" = sleep ]; }
+wait_for 20 lent || fail "the container did not lend its controllers: $(husk exec lends cat /proc/1/cgroup < /dev/null)"
+equal "where an exec is" "$(husk exec lends sh -c 'cat /sys/fs/cgroup/cgroup.subtree_control /proc/self/cgroup' < /dev/null)" \
+  "memory pids
+0::/init"
+husk delete --force lends
 husk delete --force pod
