@@ -100,6 +100,17 @@ in_crun() {
   return $status
 }
 
+# like_crun WHAT RUN-ARGUMENT...: `podman run --rm` must give the same output and exit status under husk as under
+# crun. With the functions podman and podman_crun of the script or of lib_podman.sh.
+like_crun() {
+  local what=$1 status=0 wanted=0
+  shift
+  podman_crun run --rm --network none "$@" > "$work/crun.out" 2> "$work/crun.err" < /dev/null || wanted=$?
+  podman run --rm --network none "$@" > "$work/husk.out" 2> "$work/husk.err" < /dev/null || status=$?
+  [ $status = $wanted ] || fail "$what: ended with $status, with crun $wanted: $(head -c 600 "$work/husk.err" "$work/crun.err")"
+  equal "$what" "$(cat "$work/husk.out")" "$(cat "$work/crun.out")"
+}
+
 # pod_start [JQ-FILTER]: starts the container `pod`, whose sandbox later ones join: with ${pod_join} in guest_config, or in a
 # filter of bundle_make, a container needs no boot. It stays until `husk delete --force pod`.
 pod_start() {

@@ -40,16 +40,6 @@ chmod +x "$work/bin/husk"
 podman() { command podman --runtime husk "$@"; }
 podman_crun() { command podman --runtime crun "$@"; }
 
-# like_crun WHAT RUN-ARGUMENT...: `podman run --rm` must give the same output and exit status under husk as under crun.
-like_crun() {
-  local what=$1 status=0 wanted=0
-  shift
-  podman_crun run --rm --network none "$@" > "$work/crun.out" 2> "$work/crun.err" < /dev/null || wanted=$?
-  podman run --rm --network none "$@" > "$work/husk.out" 2> "$work/husk.err" < /dev/null || status=$?
-  [ $status = $wanted ] || fail "$what: ended with $status, with crun $wanted: $(head -c 600 "$work/husk.err" "$work/crun.err")"
-  equal "$what" "$(cat "$work/husk.out")" "$(cat "$work/crun.out")"
-}
-
 podman_finish() {
   local status=$?
   command podman rm --all --force --time 0 > /dev/null 2>&1 || true

@@ -58,15 +58,6 @@ for applet in sh id cat touch stat httpd wget uname ip; do ln -s busybox "$work/
 echo served > "$work/tree/srv/file"
 tar -C "$work/tree" -c . | podman import -q - busybox > /dev/null 2> "$work/err" || fail "podman import: $(cat "$work/err")"
 
-# like_crun WHAT RUN-ARGUMENT...
-like_crun() {
-  local what=$1 status=0 wanted=0
-  shift
-  podman_crun run --rm --network none "$@" > "$work/crun.out" 2> "$work/crun.err" < /dev/null || wanted=$?
-  podman run --rm --network none "$@" > "$work/husk.out" 2> "$work/husk.err" < /dev/null || status=$?
-  [ $status = $wanted ] || fail "$what: ended with $status, with crun $wanted: $(head -c 600 "$work/husk.err" "$work/crun.err")"
-  equal "$what" "$(cat "$work/husk.out")" "$(cat "$work/crun.out")"
-}
 mkdir -m 777 "$work/home/volume"
 chown $user: "$work/home/volume"
 like_crun "ids and files" -v "$work/home/volume:/volume" busybox sh -c 'id; touch /of-root && stat -c "%u:%g" /of-root /bin

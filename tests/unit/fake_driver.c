@@ -228,6 +228,18 @@ uint64_t fake_interrupts(int irq_fd)
     return read(irq_fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
 }
 
+uint64_t fake_statistic(const struct virtio_device *device, const char *name)
+{
+    struct virtio_statistic rows[32];
+    unsigned count = device->ops->statistics(device, rows, 32);
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(rows[i].name, name) == 0)
+            return rows[i].value;
+    }
+    fprintf(stderr, "%s: no statistic %s\n", device->ops->name, name);
+    abort();
+}
+
 void fake_rig_init(struct fake_rig *rig, uint64_t ram_bytes, uint64_t buffer_bytes)
 {
     *rig = (struct fake_rig){.loop = loop_new(), .irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};

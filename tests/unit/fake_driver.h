@@ -77,6 +77,9 @@ void fake_loop_settle(struct loop *loop);
 /* How often the (nonblocking) irqfd was written since the last call. */
 uint64_t fake_interrupts(int irq_fd);
 
+/* What the device counts under that name. Ends the process when it has no such row. */
+uint64_t fake_statistic(const struct virtio_device *device, const char *name);
+
 /* What a small device's tests need around it. */
 struct fake_rig {
     struct fake_memory memory;

@@ -137,18 +137,6 @@ static void zeroes_are_written(void **state)
     assert_int_equal(blk_range(f, VIRTIO_BLK_T_WRITE_ZEROES, 1, 3, 2), VIRTIO_BLK_S_UNSUPP);
 }
 
-static uint64_t statistic(struct blk_fixture *f, const char *name)
-{
-    struct virtio_statistic rows[16];
-    unsigned count = f->device->ops->statistics(f->device, rows, 16);
-    for (unsigned i = 0; i < count; i++) {
-        if (strcmp(rows[i].name, name) == 0)
-            return rows[i].value;
-    }
-    fail_msg("no statistic %s", name);
-    return 0;
-}
-
 static void requests_are_counted(void **state)
 {
     struct blk_fixture *f = *state;
@@ -157,15 +145,15 @@ static void requests_are_counted(void **state)
     blk_request(f, VIRTIO_BLK_T_IN, 8, 512, true);
     blk_request(f, VIRTIO_BLK_T_FLUSH, 0, 0, false);
     blk_range(f, VIRTIO_BLK_T_DISCARD, 8, 8, 0);
-    assert_int_equal(statistic(f, "errors"), 0);
+    assert_int_equal(fake_statistic(f->device, "errors"), 0);
     blk_request(f, VIRTIO_BLK_T_IN, DISK_BYTES / SECTOR, 512, true);
-    assert_int_equal(statistic(f, "writes"), 1);
-    assert_int_equal(statistic(f, "write-bytes"), 4096);
-    assert_int_equal(statistic(f, "reads"), 2);
-    assert_int_equal(statistic(f, "read-bytes"), 1536);
-    assert_int_equal(statistic(f, "flushes"), 1);
-    assert_int_equal(statistic(f, "discards"), 1);
-    assert_int_equal(statistic(f, "errors"), 1);
+    assert_int_equal(fake_statistic(f->device, "writes"), 1);
+    assert_int_equal(fake_statistic(f->device, "write-bytes"), 4096);
+    assert_int_equal(fake_statistic(f->device, "reads"), 2);
+    assert_int_equal(fake_statistic(f->device, "read-bytes"), 1536);
+    assert_int_equal(fake_statistic(f->device, "flushes"), 1);
+    assert_int_equal(fake_statistic(f->device, "discards"), 1);
+    assert_int_equal(fake_statistic(f->device, "errors"), 1);
 }
 
 static void a_cache_may_be_write_through(void **state)
