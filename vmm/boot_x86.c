@@ -1,6 +1,7 @@
 /* The 64-bit boot protocol: see boot_x86.h. Field names are those of <asm/bootparam.h>. */
 #include "vmm/boot_x86.h"
 
+#include "vmm/file_load.h"
 #include "vmm/layout.h"
 
 #include <asm/bootparam.h>
@@ -10,7 +11,6 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define PAGE           4096ull
 #define RNG_SEED_BYTES 32u
@@ -53,15 +53,9 @@ int boot_initrd_load(int fd, const struct guest_memory *memory, gpa_t kernel_end
         return error_set(err, 0, "initrd: %llu bytes do not fit the guest's memory beside the kernel",
                          (unsigned long long)bytes);
     *initrd = (struct boot_initrd){.gpa = low - span, .bytes = bytes};
-    uint8_t *to = guest_memory_at(memory, initrd->gpa, bytes);
-    for (uint64_t at = 0; at < bytes;) {
-        ssize_t got = pread(fd, to + at, bytes - at, (off_t)at);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return error_set(err, got < 0 ? errno : EIO, "initrd: read");
-        at += (uint64_t)got;
-    }
+    int rc = file_load(fd, guest_memory_at(memory, initrd->gpa, bytes), bytes, 0);
+    if (rc < 0)
+        return error_set(err, rc == -ENODATA ? EIO : -rc, "initrd: read");
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* The ELF loader: see elf_kernel.h. Field names are the ELF specification's (gABI chapters 4 and 5). */
 #include "vmm/elf_kernel.h"
 
+#include "vmm/file_load.h"
 #include "vmm/layout.h"
 
 #include <elf.h>
@@ -8,28 +9,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define PROGRAM_HEADERS_MAX 64
 #define PAGE                4096ull
 
-/* pread until all is there; a file that ends early is -ENOEXEC. */
+/* A file that ends early is no ELF file that could be run. */
 static int read_exact(int fd, void *to, uint64_t length, uint64_t offset)
 {
-    uint8_t *at = to;
-    while (length > 0) {
-        ssize_t got = pread(fd, at, length, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return -errno;
-        if (got == 0)
-            return -ENOEXEC;
-        at += got;
-        length -= (uint64_t)got;
-        offset += (uint64_t)got;
-    }
-    return 0;
+    int rc = file_load(fd, to, length, offset);
+    return rc == -ENODATA ? -ENOEXEC : rc;
 }
 
 static int header_check(const Elf64_Ehdr *header, struct error *err)

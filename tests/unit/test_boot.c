@@ -3,6 +3,7 @@
 #include "vmm/boot_x86.h"
 #include "vmm/device_tree.h"
 #include "vmm/elf_kernel.h"
+#include "vmm/file_load.h"
 #include "vmm/layout.h"
 
 #include <asm/bootparam.h>
@@ -122,6 +123,32 @@ static void an_unaligned_segment_is_read_even_if_mapping_is_asked_for(void **sta
     int fd = image_file(&image, sizeof(image));
     assert_int_equal(elf_kernel_load(fd, &memory, true, &kernel, &err), 0);
     assert_memory_equal(ram + 16 * MIB + 8, image.text, TEXT_SIZE);
+    close(fd);
+}
+
+/* More than one huge page, begun and ended in the middle of a page that holds something already. */
+static void a_file_is_loaded_between_what_is_there(void **state)
+{
+    const uint64_t from = 2 * MIB - 100, bytes = 4 * MIB + 300, skipped = 7;
+    (void)state;
+    int fd = memfd_create("file", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, (off_t)(skipped + bytes)), 0);
+    uint8_t *file = mmap(NULL, skipped + bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(file != MAP_FAILED);
+    for (uint64_t i = 0; i < skipped + bytes; i++)
+        file[i] = (uint8_t)(i * 13 + i / 4096 + 1);
+    ram[from - 1] = ram[from + bytes] = 0xa5;
+    assert_int_equal(file_load(fd, ram + from, bytes, skipped), 0);
+    assert_memory_equal(ram + from, file + skipped, bytes);
+    assert_int_equal(ram[from - 1], 0xa5);
+    assert_int_equal(ram[from + bytes], 0xa5);
+    assert_int_equal(ram[from + bytes + 1], 0);
+
+    assert_int_equal(file_load(fd, ram, bytes, skipped + 1), -ENODATA);
+    assert_memory_equal(ram, file + skipped + 1, bytes - 1);
+    assert_int_equal(file_load(fd, ram, 0, skipped + bytes), 0);
+    assert_int_equal(file_load(-1, ram, 1, 0), -EBADF);
+    munmap(file, skipped + bytes);
     close(fd);
 }
 
@@ -340,6 +367,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_good_kernel_is_mapped, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unaligned_segment_is_read_even_if_mapping_is_asked_for, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_file_is_loaded_between_what_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_headers_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_segments_are_refused_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(the_initrd_goes_to_the_top_of_low_ram, setup, teardown),
