@@ -3,8 +3,11 @@
 Both are started by hand, not by `husk`, and both are told of by the guest's agent: a VM's `agent` answers requests.
 Whether the agent is there is asked in the same way: by an answer to the first frame.
 """
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,11 +24,16 @@ COMMAND_LINE = ("console=hvc0 quiet reboot=k tsc=reliable no_timer_check norepla
 HELLO_SECONDS = 60
 
 
-def guest_files():
-    """Kernel and initramfs, as `husk` finds them: beside its own directory."""
+@functools.cache
+def local_files():
+    """husk-vmm, kernel and initramfs, found as `husk` finds them, and copied to where an installation has them: a local disk. The
+    testbed shares the build directory without a cache, and each start would read 25 MiB of it again."""
     which = next(p for p in os.environ["PATH"].split(":") if os.access(os.path.join(p, "husk-vmm"), os.X_OK))
     guest = os.path.join(os.path.dirname(os.path.realpath(os.path.join(which, "husk-vmm"))), "../guest")
-    return os.path.join(guest, "vmlinux"), os.path.join(guest, "initramfs.cpio")
+    local = tempfile.mkdtemp(prefix="husk-bench-files-")
+    atexit.register(shutil.rmtree, local)
+    return [shutil.copy(os.path.realpath(file), local)
+            for file in (os.path.join(which, "husk-vmm"), os.path.join(guest, "vmlinux"), os.path.join(guest, "initramfs.cpio"))]
 
 
 class Vm:
@@ -37,7 +45,7 @@ class Vm:
         self.more, self.fds = list(more), list(fds)
         self.directory = tempfile.mkdtemp(prefix="husk-bench-")
         self.children = []
-        self.kernel, self.initramfs = guest_files()
+        self.husk_vmm, self.kernel, self.initramfs = local_files()
         try:
             self.prepare()
             start = time.monotonic()
@@ -161,7 +169,7 @@ class HuskVm(Vm):
     def command(self):
         for name in ("console.log", "status"):
             open(self.path(name), "w").close()
-        command = ["husk-vmm", "--id", "bench", "--cpus", str(self.cpus), "--memory", str(self.memory_mib),
+        command = [self.husk_vmm, "--id", "bench", "--cpus", str(self.cpus), "--memory", str(self.memory_mib),
                    "--kernel", self.kernel, "--initrd", self.initramfs, "--vsock", f"fd:{self.listener.fileno()}",
                    "--console", self.path("console.log"), "--status", self.path("status"), "--stats",
                    "--fs-cache", self.cache, "--control", self.path("control"), *self.more]
