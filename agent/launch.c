@@ -11,7 +11,6 @@
 #include "agent/devices.h"
 #include "agent/hooks.h"
 #include "agent/namespaces.h"
-#include "agent/program.h"
 #include "agent/resolve.h"
 #include "agent/rootfs.h"
 #include "agent/seccomp.h"
@@ -281,7 +280,7 @@ static int process_run(const struct launch *launch, const struct trees *trees, s
         return -1;
     if (step_filter_and_settle(launch, err))
         return -1;
-    return program_run(launch->process, path, err);
+    return program_run(launch->process, path, &launch->activation, err);
 }
 
 /* Stage 1, step 3: the process, whose parent is the agent. In the agent's pid namespace its pid means

@@ -10,6 +10,7 @@
 #ifndef HUSK_AGENT_LAUNCH_H
 #define HUSK_AGENT_LAUNCH_H
 
+#include "agent/program.h"
 #include "agent/spec.h"
 #include "common/error.h"
 #include "protocol/protocol.h"
@@ -24,8 +25,9 @@ struct launch {
     bool terminal;
     int stdio[3];             /* without a terminal: what becomes fd 0, 1 and 2 */
     int fds[PROCESS_FDS_MAX]; /* what becomes the fds from PROCESS_FDS_FIRST on, or -1 */
-    int sync_fd;              /* the child's end, see sync.h */
-    int cgroup_fd;            /* the directory of the cgroup to be born in */
+    struct program_activation activation;
+    int sync_fd;    /* the child's end, see sync.h */
+    int cgroup_fd;  /* the directory of the cgroup to be born in */
     int init_pidfd; /* -1: the process is the container's init; else the init whose namespaces it joins */
     pid_t init_pid;
     int user_fd; /* stage 1's own: the user namespace with the container's mappings, or -1 */

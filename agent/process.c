@@ -21,57 +21,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void process_streams_drained(void *arg);
-
-static int wish_parse_stdio(struct process_wish *wish, const json_t *params, struct error *err)
+static int wish_parse_activation(struct process_wish *wish, const json_t *params, struct error *err)
 {
     json_t *object = NULL;
-    if (json_get_object(params, "", "stdio", &object, err) < 0)
+    int64_t count = 0;
+    if (json_get_object(params, "", "activation", &object, err) < 0)
         return -1;
-    for (int i = STREAM_STDIN; object && i <= STREAM_STDERR; i++) {
-        const char *what = "stream";
-        if (json_get_string(object, "stdio", stream_names[i], &what, err) < 0)
-            return -1;
-        if (strcmp(what, "null") == 0)
-            wish->stdio[i] = PROCESS_STDIO_NULL;
-        else if (strcmp(what, "stdout") == 0 && i == STREAM_STDERR)
-            wish->stdio[i] = PROCESS_STDIO_STDOUT;
-        else if (strcmp(what, "stream") != 0)
-            return error_set(err, 0, "stdio.%s: '%.16s' is not known", stream_names[i], what);
-    }
-    wish->expect = object != NULL;
-    return 0;
-}
-
-/* "<number>", or -1. */
-static int fd_number_parse(const char *text)
-{
-    char *end;
-    long number = strtol(text, &end, 10);
-    bool fits = *text >= '0' && *text <= '9' && *end == '\0' && number >= PROCESS_FDS_FIRST &&
-                number < PROCESS_FDS_FIRST + PROCESS_FDS_MAX;
-    return fits ? (int)number : -1;
-}
-
-static int wish_parse_fds(struct process_wish *wish, const json_t *params, struct error *err)
-{
-    static const char *const kinds[] = {
-        [PROCESS_FD_NULL] = "null", [PROCESS_FD_INPUT] = "input", [PROCESS_FD_OUTPUT] = "output"};
-    json_t *object = NULL, *value;
-    const char *key;
-    if (json_get_object(params, "", "fds", &object, err) < 0)
+    if (object && (json_require(json_get_int(object, "activation", "fds", 1, PROCESS_FDS_MAX, &count, err),
+                                "activation", "fds", err) < 0 ||
+                   json_get_string(object, "activation", "names", &wish->activation.names, err) < 0))
         return -1;
-    json_object_foreach(object, key, value)
-    {
-        int number = fd_number_parse(key);
-        const char *what = json_string_value(value);
-        unsigned kind = PROCESS_FD_NULL;
-        while (what && kind <= PROCESS_FD_OUTPUT && strcmp(what, kinds[kind]) != 0)
-            kind++;
-        if (number < 0 || !what || kind > PROCESS_FD_OUTPUT)
-            return error_set(err, EINVAL, "fds: '%.16s': '%.16s' is not known", key, what ? what : "");
-        wish->fds[number - PROCESS_FDS_FIRST] = (enum process_fd)kind;
-    }
+    wish->activation.fds = (unsigned)count;
     return 0;
 }
 
@@ -81,74 +41,8 @@ int process_wish_parse(struct process_wish *wish, const json_t *params, bool ter
     if (json_get_bool(params, "", "terminal", &wish->terminal, err) < 0 ||
         json_get_bool(params, "", "start", &wish->start, err) < 0)
         return -1;
-    return wish_parse_stdio(wish, params, err) || wish_parse_fds(wish, params, err) ? -1 : 0;
-}
-
-/* A pipe with a stream of that kind for the agent's end, kept as streams[index]. */
-static int process_make_pipe(struct process *process, unsigned index, enum stream_kind kind, int *theirs,
-                             struct error *err)
-{
-    int pair[2];
-    if (pipe2(pair, O_CLOEXEC) < 0)
-        return error_set(err, errno, "pipe");
-    int ours = kind == STREAM_STDIN ? pair[1] : pair[0];
-    *theirs = kind == STREAM_STDIN ? pair[0] : pair[1];
-    process->streams[index] =
-        stream_new(container_loop(process->container), kind, ours, process_streams_drained, process, err);
-    if (!process->streams[index]) {
-        close(ours);
-        return -1;
-    }
-    stream_expect(process->streams[index], process->wish.expect);
-    return 0;
-}
-
-/* The standard streams of a process without terminal: its ends go to stdio, which the caller closes. */
-static int process_make_stdio(struct process *process, int stdio[3], struct error *err)
-{
-    for (int i = STREAM_STDIN; i <= STREAM_STDERR; i++) {
-        switch (process->wish.stdio[i]) {
-        case PROCESS_STDIO_STREAM:
-            if (process_make_pipe(process, (unsigned)i, (enum stream_kind)i, &stdio[i], err))
-                return -1;
-            break;
-        case PROCESS_STDIO_NULL:
-            stdio[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-            break;
-        case PROCESS_STDIO_STDOUT:
-            stdio[i] = fcntl(stdio[STREAM_STDOUT], F_DUPFD_CLOEXEC, 0);
-            break;
-        }
-        if (stdio[i] < 0)
-            return error_set(err, errno, "%s", stream_names[i]);
-    }
-    return 0;
-}
-
-/* The further fds; the caller closes them. */
-static int process_make_fds(struct process *process, int fds[PROCESS_FDS_MAX], struct error *err)
-{
-    for (unsigned i = 0; i < PROCESS_FDS_MAX; i++) {
-        enum process_fd wish = process->wish.fds[i];
-        if (wish == PROCESS_FD_CLOSED)
-            continue;
-        if (wish == PROCESS_FD_NULL && (fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
-            return error_set(err, errno, "fd %u", PROCESS_FDS_FIRST + i);
-        if (wish != PROCESS_FD_NULL &&
-            process_make_pipe(process, STREAM_KINDS + i,
-                              wish == PROCESS_FD_INPUT ? STREAM_STDIN : STREAM_STDOUT, &fds[i], err))
-            return -1;
-    }
-    return 0;
-}
-
-static bool process_is_drained(const struct process *process)
-{
-    for (int i = 0; i < PROCESS_STREAMS; i++) {
-        if (process->streams[i] && !stream_is_drained(process->streams[i]))
-            return false;
-    }
-    return true;
+    return wish_parse_activation(wish, params, err) || process_streams_parse(&wish->streams, params, err) ? -1
+                                                                                                          : 0;
 }
 
 static json_t *process_status_to_json(const struct process *process)
@@ -162,7 +56,7 @@ static json_t *process_status_to_json(const struct process *process)
 static void process_answer_waiters(struct process *process)
 {
     struct request *request;
-    if (process->state != PROCESS_ENDED || !process_is_drained(process))
+    if (process->state != PROCESS_ENDED || !process_streams_are_drained(&process->streams))
         return;
     while ((request = LIST_FIRST(&process->waiters)) != NULL) {
         LIST_REMOVE(request, waiting);
@@ -171,7 +65,7 @@ static void process_answer_waiters(struct process *process)
     }
 }
 
-static void process_streams_drained(void *arg)
+static void process_stream_drained(void *arg)
 {
     process_answer_waiters(arg);
 }
@@ -203,16 +97,13 @@ static void process_fail(struct process *process, const struct error *err)
 static void process_take_terminal(struct process *process, int master)
 {
     struct error err;
-    struct loop *loop = container_loop(process->container);
-    struct stream **stream = &process->streams[STREAM_TERMINAL];
-    if (!*stream && process->wish.terminal)
-        *stream = stream_new(loop, STREAM_TERMINAL, master, process_streams_drained, process, &err);
-    if (!*stream) {
+    if (!process->wish.terminal)
+        error_say(&err, EPROTO, "it was not asked for");
+    if (!process->wish.terminal || process_streams_add_terminal(&process->streams, master, &err)) {
         close(master);
-        log_err("process %s: its terminal can't be taken over", process->name);
+        log_err("process %s: its terminal can't be taken over: %s", process->name, err.text);
         return;
     }
-    stream_expect(*stream, process->wish.expect);
     sandbox_open_waiting_streams(process->container->sandbox);
 }
 
@@ -308,6 +199,7 @@ static int process_fork(struct process *process, struct launch *launch, struct e
     launch->sync_fd = theirs;
     launch->process = process->spec;
     launch->terminal = process->wish.terminal;
+    launch->activation = process->wish.activation;
     int failed = fd_set_nonblock(process->sync.fd, 1);
     if (!failed)
         failed = loop_add(container_loop(process->container), &process->sync, EPOLLIN);
@@ -343,9 +235,9 @@ struct process *process_new(struct container *container, const char *name, const
         launch->stdio[i] = -1;
     for (int i = 0; i < PROCESS_FDS_MAX; i++)
         launch->fds[i] = -1;
-    int failed = wish->terminal ? 0 : process_make_stdio(process, launch->stdio, err);
-    if (!failed)
-        failed = process_make_fds(process, launch->fds, err);
+    process_streams_init(&process->streams, container_loop(container), process_stream_drained, process);
+    int failed = process_streams_make(&process->streams, &wish->streams, wish->terminal, launch->stdio,
+                                      launch->fds, err);
     if (!failed)
         failed = process_fork(process, launch, err);
     for (int i = 0; i < 3; i++)
@@ -376,21 +268,18 @@ void process_free(struct process *process)
         LIST_REMOVE(request, waiting);
         request_fail(request, &gone);
     }
-    for (int i = 0; i < PROCESS_STREAMS; i++)
-        stream_free(process->streams[i]);
+    process_streams_free(&process->streams);
     fd_close(&process->pidfd);
     spec_process_fini(&process->own_spec);
     free(process);
 }
 
-struct stream *process_find_stream(const struct process *process, const char *name)
+struct stream *process_open_stream(struct process *process, const json_t *first_frame, struct error *err)
 {
-    for (int kind = 0; kind < STREAM_KINDS; kind++) {
-        if (strcmp(stream_names[kind], name) == 0)
-            return process->streams[kind];
-    }
-    int number = strncmp(name, "fd", 2) == 0 ? fd_number_parse(name + 2) : -1;
-    return number < 0 ? NULL : process->streams[STREAM_KINDS + number - PROCESS_FDS_FIRST];
+    struct stream *stream = process_streams_open(&process->streams, first_frame, err);
+    if (!stream)
+        error_wrap(err, "process %s", process->name);
+    return stream;
 }
 
 int process_start(struct process *process, struct request *request, struct error *err)
@@ -416,10 +305,7 @@ void process_abandon(struct process *process)
     process->wish.owner = NULL;
     process_signal(process, SIGKILL);
     process->waited_for = true;
-    for (int i = 0; i < PROCESS_STREAMS; i++) {
-        if (process->streams[i])
-            stream_expect(process->streams[i], false);
-    }
+    process_streams_expect_none(&process->streams);
 }
 
 void process_wait(struct process *process, struct request *request)
@@ -449,19 +335,13 @@ static void process_end(struct process *process, int wait_status)
     process->state = PROCESS_ENDED;
     process->pid = 0;
     process->wait_status = wait_status;
-    for (int i = 0; i < PROCESS_STREAMS; i++) {
-        if (process->streams[i])
-            stream_finish(process->streams[i]);
-    }
+    process_streams_finish(&process->streams);
     process_answer_waiters(process);
     container_process_ended(process->container, process);
 }
 
 bool process_is_over(const struct process *process)
 {
-    for (int i = 0; i < PROCESS_STREAMS; i++) {
-        if (process->streams[i] && !stream_is_over(process->streams[i]))
-            return false;
-    }
-    return process->state == PROCESS_ENDED && process->waited_for;
+    return process->state == PROCESS_ENDED && process->waited_for &&
+           process_streams_are_over(&process->streams);
 }

@@ -10,7 +10,7 @@
 
 #include "agent/connection.h"
 #include "agent/launch.h"
-#include "agent/stream.h"
+#include "agent/process_streams.h"
 #include "common/loop.h"
 #include "protocol/protocol.h"
 
@@ -19,27 +19,13 @@
 
 struct container;
 
-/* What becomes a standard stream of a process without terminal. */
-enum process_stdio {
-    PROCESS_STDIO_STREAM, /* a stream that the host opens */
-    PROCESS_STDIO_NULL,   /* /dev/null */
-    PROCESS_STDIO_STDOUT  /* of stderr only: the same as stdout, so that what is written stays in its order */
-};
-
-/* What becomes of a further fd. */
-enum process_fd { PROCESS_FD_CLOSED, PROCESS_FD_NULL, PROCESS_FD_INPUT, PROCESS_FD_OUTPUT };
-
-/* A process's streams: by enum stream_kind, then those of its further fds. */
-#define PROCESS_STREAMS (STREAM_KINDS + PROCESS_FDS_MAX)
-
 /* How the host wants a process to be. */
 struct process_wish {
     bool terminal;
-    bool start;                                  /* at once, once it is set up */
-    bool expect;                                 /* the host opens the streams while the process is made */
-    enum process_stdio stdio[STREAM_STDERR + 1]; /* without terminal */
-    enum process_fd fds[PROCESS_FDS_MAX];        /* from PROCESS_FDS_FIRST on */
-    const struct connection *owner;              /* whose loss kills the process, or NULL */
+    bool start; /* at once, once it is set up */
+    struct process_streams_wish streams;
+    struct program_activation activation; /* names: of the params */
+    const struct connection *owner;       /* whose loss kills the process, or NULL */
 };
 
 enum process_state { PROCESS_SETTING_UP, PROCESS_CREATED, PROCESS_RUNNING, PROCESS_ENDED };
@@ -58,7 +44,7 @@ struct process {
     bool vanished;     /* ended before its pid was known, so that nobody will reap it by that */
     int wait_status;   /* as of waitpid, when ended */
     struct watch sync; /* the agent's end of sync.h; fd -1 once the program runs */
-    struct stream *streams[PROCESS_STREAMS];
+    struct process_streams streams;
     struct request *create_request, *start_request;
     struct request_list waiters;
     bool waited_for;      /* its end was told to somebody */
@@ -66,8 +52,8 @@ struct process {
 };
 LIST_HEAD(process_list, process);
 
-/* Takes the wish from a request's params: "terminal" (default as given), "start", "owner", "stdio" and
- * "fds". 0 or -1. */
+/* Takes the wish from a request's params: "terminal" (default as given), "start", "owner", "stdio", "fds" and
+ * "activation". 0 or -1. */
 int process_wish_parse(struct process_wish *wish, const json_t *params, bool terminal, struct error *err);
 
 /* Starts making a process: forks it. `request` is answered when it is ready (with wish->start: when its
@@ -81,8 +67,9 @@ struct process *process_new(struct container *container, const char *name, const
 /* Frees a process that has been reaped, or whose fork is to be forgotten. Requests it keeps are failed. */
 void process_free(struct process *process);
 
-/* The stream of that name (protocol.h), or NULL. */
-struct stream *process_find_stream(const struct process *process, const char *name);
+/* The stream that a host's first frame (protocol.h) names. NULL with err: ENOENT when it has none of the
+ * name. */
+struct stream *process_open_stream(struct process *process, const json_t *first_frame, struct error *err);
 
 /* Lets the program run. The request is answered when it does or can't. 0, or -1 with err filled and the
  * request still the caller's. */

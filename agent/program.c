@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -118,43 +119,89 @@ static bool has_same_name(const char *variable, const char *other)
     return strcspn(other, "=") == length && strncmp(variable, other, length) == 0;
 }
 
-/* The environment for the program: a heap array whose strings are borrowed, but for one in *added. Of a name
- * that is there several times the last counts, as if they were set one after the other (runc, crun). */
-static const char **environment_make(const struct spec_process *process, char **added)
+/* Variables that the spec does not have. */
+#define ADDED_MAX 4 /* HOME, LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES */
+
+struct environment {
+    const char **variables; /* NULL-terminated; borrowed, but for those in `added` */
+    char *added[ADDED_MAX];
+    size_t added_count;
+};
+
+__attribute__((format(printf, 2, 3))) static int environment_add(struct environment *env, const char *format,
+                                                                 ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&env->added[env->added_count], format, args);
+    va_end(args);
+    if (length < 0)
+        return -1;
+    env->added_count++;
+    return 0;
+}
+
+/* The process is the one that sd_listen_fds(3) asks for. 0 or -1. */
+static int environment_activate(struct environment *env, const struct program_activation *activation)
+{
+    if (activation->fds == 0)
+        return 0;
+    if (environment_add(env, "LISTEN_FDS=%u", activation->fds) ||
+        environment_add(env, "LISTEN_PID=%d", (int)getpid()))
+        return -1;
+    return activation->names ? environment_add(env, "LISTEN_FDNAMES=%s", activation->names) : 0;
+}
+
+/* Of a name that is there several times the last counts, as if they were set one after the other (runc,
+ * crun). What of it could be made is the caller's to free. 0 or -1. */
+static int environment_make(const struct spec_process *process, const struct program_activation *activation,
+                            struct environment *env)
 {
     size_t count = 0, kept = 0;
-    while (process->env && process->env[count])
-        count++;
-    const char **env = calloc(count + 2, sizeof(*env));
-    if (!env)
-        return NULL;
-    for (size_t i = 0; i < count; i++)
-        env[i] = process->env[i];
     const char *home = environment_get(process->env, "HOME");
     if (!home || !*home) {
         cleanup_free char *directory = home_of(process->uid);
-        if (directory && asprintf(added, "HOME=%s", directory) > 0)
-            env[count++] = *added;
+        if (directory && environment_add(env, "HOME=%s", directory))
+            return -1;
     }
+    if (environment_activate(env, activation))
+        return -1;
+    while (process->env && process->env[count])
+        count++;
+    env->variables = calloc(count + env->added_count + 1, sizeof(*env->variables));
+    if (!env->variables)
+        return -1;
+    if (count > 0)
+        memcpy(env->variables, process->env, count * sizeof(*env->variables));
+    for (size_t i = 0; i < env->added_count; i++)
+        env->variables[count++] = env->added[i];
     for (size_t i = 0; i < count; i++) {
         size_t later = i + 1;
-        while (later < count && !has_same_name(env[i], env[later]))
+        while (later < count && !has_same_name(env->variables[i], env->variables[later]))
             later++;
         if (later == count)
-            env[kept++] = env[i];
+            env->variables[kept++] = env->variables[i];
     }
-    env[kept] = NULL;
-    return env;
+    env->variables[kept] = NULL;
+    return 0;
 }
 
-int program_run(const struct spec_process *process, const char *path, struct error *err)
+static void environment_free(struct environment *env)
 {
-    cleanup_free char *home = NULL;
-    cleanup_free const char **env = environment_make(process, &home);
-    if (!env)
-        return error_set(err, ENOMEM, "environment");
-    execve(path, (char *const *)process->args, (char *const *)env);
-    int code = errno;
+    for (size_t i = 0; i < env->added_count; i++)
+        free(env->added[i]);
+    free(env->variables);
+}
+
+int program_run(const struct spec_process *process, const char *path,
+                const struct program_activation *activation, struct error *err)
+{
+    struct environment env = {0};
+    int failed = environment_make(process, activation, &env);
+    if (!failed)
+        execve(path, (char *const *)process->args, (char *const *)env.variables);
+    int code = failed ? ENOMEM : errno;
+    environment_free(&env);
     if (code == ENOENT)
         return program_error(err, code, path, "no such file or directory");
     if (code == EACCES)

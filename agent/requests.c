@@ -211,7 +211,7 @@ static int handle_resize(struct sandbox *sandbox, struct request *request, const
         json_require(json_get_int(params, "", "columns", 0, UINT16_MAX, &columns, err), "", "columns", err) <
             0)
         return -1;
-    struct stream *terminal = process->streams[STREAM_TERMINAL];
+    struct stream *terminal = process->streams.streams[STREAM_TERMINAL];
     if (!terminal)
         return error_set(err, ENOTTY, "process %s", process->name);
     int failed = stream_resize(terminal, (unsigned short)rows, (unsigned short)columns);
@@ -307,13 +307,6 @@ void requests_handle(struct sandbox *sandbox, struct request *request, const cha
 
 struct stream *requests_find_stream(struct sandbox *sandbox, const json_t *first_frame, struct error *err)
 {
-    const char *name = NULL;
     struct process *process = params_process(sandbox, first_frame, err);
-    if (!process ||
-        json_require(json_get_string(first_frame, "", "stream", &name, err), "", "stream", err) < 0)
-        return NULL;
-    struct stream *stream = process_find_stream(process, name);
-    if (!stream)
-        error_set(err, ENOENT, "process %s has no stream '%.16s'", process->name, name);
-    return stream;
+    return process ? process_open_stream(process, first_frame, err) : NULL;
 }

@@ -1,9 +1,10 @@
 /*
  * Streams between processes and the host: see stream.h.
  *
- * A stream is one flow, or two for a terminal. A flow is a ring of one segment: read into an empty buffer,
- * then write it out. Level-triggered events wake the stream when the side it waits for is ready; a side that
- * nothing is wanted from is taken out of the loop, because a hung-up pipe would otherwise wake it for ever.
+ * A stream is one flow, or two for a terminal or a socket. A flow is a ring of one segment: read into an
+ * empty buffer, then write it out. Level-triggered events wake the stream when the side it waits for is
+ * ready; a side that nothing is wanted from is taken out of the loop, because a hung-up pipe would otherwise
+ * wake it for ever.
  */
 #include "agent/stream.h"
 
@@ -24,7 +25,7 @@
 #define TERMINAL_LEFT_MAX (1u << 20)
 #define FLOW_ROUNDS       16 /* reads in one turn, so that one busy stream does not starve the others */
 
-const char *const stream_names[STREAM_KINDS] = {"stdin", "stdout", "stderr", "terminal"};
+const char *const stream_names[STREAM_KINDS] = {"stdin", "stdout", "stderr", "terminal", "socket"};
 
 /* Bytes on their way from one side to the other. */
 struct flow {
@@ -91,7 +92,7 @@ struct stream *stream_new(struct loop *loop, enum stream_kind kind, int local_fd
         stream->peer_fd = ioctl(local_fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     stream->local.watch = (struct watch){.fd = local_fd, .fn = stream_ready, .arg = stream};
     stream->remote.watch = (struct watch){.fd = -1, .fn = stream_ready, .arg = stream};
-    stream->in.active = kind == STREAM_STDIN || kind == STREAM_TERMINAL;
+    stream->in.active = kind == STREAM_STDIN || kind == STREAM_TERMINAL || kind == STREAM_SOCKET;
     stream->out.active = kind != STREAM_STDIN;
     return stream;
 }
@@ -121,6 +122,8 @@ static void flow_end(struct stream *stream, struct flow *flow)
     /* A pipe's reader learns the end by its closing. */
     if (flow == &stream->in && stream->kind == STREAM_STDIN)
         side_close(stream, &stream->local);
+    if (flow == &stream->in && stream->kind == STREAM_SOCKET && stream->local.watch.fd >= 0)
+        shutdown(stream->local.watch.fd, SHUT_WR);
     if (!stream->in.active && !stream->out.active) {
         side_close(stream, &stream->local);
         side_close(stream, &stream->remote);
@@ -221,6 +224,9 @@ static void stream_tell_drained(struct stream *stream)
         flow_end(stream, &stream->out);
         side_close(stream, &stream->local);
     }
+    /* What the other end of a socket would still say has nobody to be said to. */
+    if (stream->kind == STREAM_SOCKET && stream->in.active)
+        flow_end(stream, &stream->in);
     if (!stream->drained)
         return;
     void (*drained)(void *arg) = stream->drained;

@@ -1,6 +1,7 @@
 /*
- * One stream of a process: bytes between a local fd (a pipe's end or a pseudo-terminal's master) and the
- * connection that the host opened for it. When the host ends its half of a terminal, that is hung up.
+ * One stream of a process: bytes between a local fd (a pipe's end, a pseudo-terminal's master or a connected
+ * socket) and the connection that the host opened for it. When the host ends its half of a terminal, that is
+ * hung up.
  *
  * Back-pressure goes both ways: a side is read only while what was read before fits on the other. Until the
  * host has connected nothing moves, and what the process writes waits in its pipe. Belongs to the loop's
@@ -15,14 +16,15 @@
 #include <stdbool.h>
 
 enum stream_kind {
-    STREAM_STDIN,   /* remote to local */
-    STREAM_STDOUT,  /* local to remote */
-    STREAM_STDERR,  /* local to remote */
-    STREAM_TERMINAL /* both */
+    STREAM_STDIN,    /* remote to local */
+    STREAM_STDOUT,   /* local to remote */
+    STREAM_STDERR,   /* local to remote */
+    STREAM_TERMINAL, /* both */
+    STREAM_SOCKET    /* both, and each may end before the other */
 };
-#define STREAM_KINDS 4
+#define STREAM_KINDS 5
 
-/* "stdin", "stdout", "stderr", "terminal". */
+/* "stdin", "stdout", "stderr", "terminal", "socket". */
 extern const char *const stream_names[STREAM_KINDS];
 
 struct stream;

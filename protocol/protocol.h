@@ -10,14 +10,20 @@
  *
  *   {"husk": PROTOCOL_VERSION, "open": "control"}
  *   {"husk": PROTOCOL_VERSION, "open": "stream", "container": ID, "process": NAME,
- *    "stream": "stdin"|"stdout"|"stderr"|"terminal"|"fd<number>", "await": bool}
+ *    "stream": "stdin"|"stdout"|"stderr"|"terminal"|"fd<number>", "await": bool, "local": ADDRESS,
+ *    "peer": PEER}
  *
  * The answer is {"husk": VERSION, "ok": true}, or {"husk": VERSION, "error": {"code": ERRNO, "text": "..."}}
  * and a close. After it a stream connection carries raw bytes: the host half-closes stdin at its end of
  * input, and the agent half-closes stdout and stderr when the last writer is gone, or when the process has
  * ended and what it wrote was handed over. The host's half-close of a terminal hangs it up. A stream is
  * opened once. With await, a stream whose process is not there yet is waited for: the host can ask for a
- * process and open its streams in one go.
+ * process and open its streams in one go. The stream of a listening socket is opened for each connection to
+ * it, with the connection's two ends; EAGAIN means that its backlog is full, ECONNREFUSED that nobody listens
+ * any more. A socket's halves end one by one.
+ *
+ *   ADDRESS: {"family": "ipv4"|"ipv6", "address": TEXT, "port": N} or {"family": "unix"}
+ *   PEER: an ADDRESS, of a Unix socket with "uid" and "gid": what SO_PEERCRED tells of it
  *
  * On a control connection the host sends requests {"id": N, "method": "...", "params": {...}} and the agent
  * answers each, in any order, with {"id": N, "result": {...}} or {"id": N, "error": {"code": ERRNO,
@@ -39,7 +45,9 @@
  *                      "device": the slot it is in, when the VMM has just put it there}],
  *                      "terminal": bool, default spec.process.terminal; "owner": bool,
  *                      "stdio": {"stdin", "stdout", "stderr": "stream" (default), "null" or, of stderr,
- *                      "stdout"}, "fds": {"<number>": "input"|"output"|"null"}, "notify": NAME}
+ *                      "stdout"}, "fds": {"<number>": "input"|"output"|"null"|
+ *                      {"listen": ADDRESS, "ipv6_only": bool}|{"socket": ADDRESS, "peer": PEER}},
+ *                      "activation": {"fds": N, "names": TEXT}, "notify": NAME}
  *                     -> {"pid": guest pid}
  *                     Sets up everything but the program; the process "init" waits for container.start.
  *                     Its streams are opened by the host before that: "terminal" alone, or stdin, stdout,
@@ -48,7 +56,9 @@
  *                     host promises to open the streams: what is written before, even by a process that
  *                     has ended, waits for it. "null" is /dev/null, "stdout" the same file as stdout:
  *                     neither has a stream. fds are further ones, pipes from or to the host, each with the
- *                     stream "fd<number>", or /dev/null. notify is the name of an abstract datagram socket,
+ *                     stream "fd<number>", or /dev/null, or stream sockets with the addresses of the
+ *                     host's. With activation the process is told that the first N are sockets it was
+ *                     activated with (sd_listen_fds(3)). notify is the name of an abstract datagram socket,
  *                     made for container.notify.
  *   container.start   {"container", "process"} -> {"pid": guest pid}
  *                     Runs the program; an exec failure is this request's error.
@@ -81,7 +91,8 @@
  *                     "oom", params {"container"}, when processes were killed for want of memory.
  *
  *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool,
- *                      "stdio", "start": bool, "owner": bool, "cgroup": path below the container's}
+ *                      "stdio", "fds", "activation", "start": bool, "owner": bool, "cgroup": path below the
+ * container's}
  *                     -> {"pid": guest pid}
  *                     A further process (exec) of a container, to be started by container.start, or with
  *                     start at once: then it is answered when the program runs, or with why it can't.

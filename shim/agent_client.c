@@ -169,11 +169,13 @@ static int agent_finish(int fd, int vmm_pidfd, int64_t deadline, struct error *e
 }
 
 int agent_begin_stream(const struct agent_address *address, const char *container, const char *process,
-                       const char *stream, struct error *err)
+                       const char *stream, json_t *ends, struct error *err)
 {
     cleanup_json json_t *hello =
         json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "husk", PROTOCOL_VERSION, "open", "stream", "container",
-                  container, "process", process, "stream", stream, "await", 1);
+                  container, "process", process, "stream", stream, "await", ends == NULL);
+    if (ends && json_object_update(hello, ends) < 0)
+        return error_set(err, ENOMEM, "open %s", stream);
     int fd = agent_begin(address->sandbox_fd, hello, err);
     return fd < 0 ? error_wrap(err, "open %s", stream) : fd;
 }

@@ -25,10 +25,11 @@ struct agent_address {
 /* Opening comes in two halves, so that a caller who opens several connections, or has requests to send, waits
  * once for all of them: begin says everything, finish reads the agent's answer. */
 
-/* Begins to open the stream ("stdin", "stdout", "stderr", "terminal") of a container's process, which may
- * still be in the making. Blocking socket, the caller's, or -1 with err filled. */
+/* Begins to open the stream ("stdin", "stdout", "stderr", "terminal", "fd<number>") of a container's process,
+ * which may still be in the making. `ends` is of a connection to a listening socket, {"local", "peer"}, else
+ * NULL. Blocking socket, the caller's, or -1 with err filled. */
 int agent_begin_stream(const struct agent_address *address, const char *container, const char *process,
-                       const char *stream, struct error *err);
+                       const char *stream, json_t *ends, struct error *err);
 
 /* The agent's answer: from then on the socket carries the stream's bytes. 0, or -1 with err filled. */
 int agent_finish_stream(const struct agent_address *address, int fd, const char *stream, int64_t deadline,

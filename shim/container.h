@@ -46,7 +46,7 @@ struct create_options {
      option_set_flag, CREATE_OPTION(no_new_keyring)},                                                        \
     {"no-subreaper", 0, NULL, "accepted: husk is no subreaper",                                              \
      option_set_flag, CREATE_OPTION(no_subreaper)},                                                          \
-    {"preserve-fds", 0, "N", "pass N more fds on: pipes, and files by their bytes", \
+    {"preserve-fds", 0, "N", "pass N more fds on: sockets, pipes, and files by their bytes", \
      option_set_number, CREATE_OPTION(preserve_fds)}
 /* clang-format on */
 

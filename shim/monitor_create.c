@@ -36,11 +36,12 @@ static json_t *describe_container(const struct monitor_container *monitor, struc
     if (!trees || !spec || !namespaces)
         return NULL;
     notify_name(notify, task->id);
-    json_t *params =
-        json_pack("{s:s, s:O, s:O, s:s, s:b, s:b, s:o, s:o, s:s*}", "container", task->id, "spec", spec,
-                  "namespaces", namespaces, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1,
-                  "stdio", monitor_streams_describe(&monitor->process.streams), "fds",
-                  preserved_fds_describe(&task->preserved), "notify", task->notify_path ? notify : NULL);
+    json_t *params = json_pack(
+        "{s:s, s:O, s:O, s:s, s:b, s:b, s:o, s:o, s:o*, s:s*}", "container", task->id, "spec", spec,
+        "namespaces", namespaces, "bundle", bundle->path, "terminal", bundle->terminal, "owner", 1, "stdio",
+        monitor_streams_describe(&monitor->process.streams), "fds", preserved_fds_describe(&task->preserved),
+        "activation", preserved_fds_describe_activation(&task->preserved), "notify",
+        task->notify_path ? notify : NULL);
     if (params && json_object_update(params, trees) == 0 &&
         (!monitor->disks || json_object_set(params, "disks", monitor->disks) == 0))
         return params;

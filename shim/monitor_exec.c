@@ -52,11 +52,11 @@ static int exec_make_streams(struct monitor_process *process, const struct exec_
 static int64_t exec_request(struct monitor_process *process, const struct exec_task *task,
                             const struct agent_address *address, struct error *err)
 {
-    json_t *params =
-        json_pack("{s:s, s:s, s:O, s:b, s:b, s:b, s:o, s:o, s:s*}", "container", process->container,
-                  "process", process->name, "spec", task->spec, "terminal", task->terminal, "start", 1,
-                  "owner", 1, "stdio", monitor_streams_describe(&process->streams), "fds",
-                  preserved_fds_describe(&task->preserved), "cgroup", task->guest_cgroup);
+    json_t *params = json_pack(
+        "{s:s, s:s, s:O, s:b, s:b, s:b, s:o, s:o, s:o*, s:s*}", "container", process->container, "process",
+        process->name, "spec", task->spec, "terminal", task->terminal, "start", 1, "owner", 1, "stdio",
+        monitor_streams_describe(&process->streams), "fds", preserved_fds_describe(&task->preserved),
+        "activation", preserved_fds_describe_activation(&task->preserved), "cgroup", task->guest_cgroup);
     int64_t id = agent_send(process->agent, "process.create", params, err);
     if (id < 0 ||
         monitor_streams_begin(&process->streams, address, process->container, process->name, err) < 0)

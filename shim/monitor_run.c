@@ -179,6 +179,20 @@ static void run_output_ended(void *arg)
     process->outputs_open--;
 }
 
+/* The loop looks by itself what is left. */
+static void run_connection_ended(void *arg)
+{
+    (void)arg;
+}
+
+/* In the connection's thread. */
+static void run_post_connection_ended(void *arg)
+{
+    struct monitor_process *process = arg;
+    if (loop_post(process->loop, run_connection_ended, process) < 0)
+        log_err("the end of a connection can't be posted");
+}
+
 /* In the relay's thread. */
 static void run_post_output_ended(void *arg)
 {
@@ -203,9 +217,18 @@ static int run_tell_network(void *arg, json_t *params, struct error *err)
     return process->network_id < 0 ? -1 : 0;
 }
 
+/* The process has ended, and all that it said was handed on. */
+static bool run_is_over(struct monitor_process *process)
+{
+    return process->process_ended && monitor_sockets_finish(process->streams.sockets) &&
+           process->outputs_open == 0;
+}
+
 int monitor_process_run(struct monitor_process *process, int signal_fd, struct error *err)
 {
     int outputs = 0;
+    const struct agent_address address = sandbox_agent_address(&process->sandbox);
+    const struct monitor_streams_ends ends = {run_post_output_ended, run_post_connection_ended, process};
     process->loop = loop_new();
     if (!process->loop)
         return error_set(err, errno, "event loop");
@@ -214,10 +237,11 @@ int monitor_process_run(struct monitor_process *process, int signal_fd, struct e
         run_watch(process, &process->vmm, process->sandbox.vmm_pidfd, run_vmm_ended, err) < 0 ||
         (process->network && network_follow(process->network, process->loop, process->sandbox.dir_fd,
                                             run_tell_network, process, err) < 0) ||
-        (outputs = monitor_streams_start(&process->streams, run_post_output_ended, process, err)) < 0)
+        (outputs = monitor_streams_start(&process->streams, &address, process->container, process->name,
+                                         &ends, err)) < 0)
         return -1;
     process->outputs_open += (unsigned)outputs;
-    while (!process->lost && !(process->process_ended && process->outputs_open == 0)) {
+    while (!process->lost && !run_is_over(process)) {
         int result = loop_once(process->loop, -1);
         if (result < 0)
             return error_set(err, -result, "event loop");
@@ -226,7 +250,8 @@ int monitor_process_run(struct monitor_process *process, int signal_fd, struct e
         return 0;
     sandbox_stop(&process->sandbox, LOST_GRACE_MS);
     int64_t deadline = deadline_in(LOST_DRAIN_MS);
-    while (process->outputs_open > 0 && deadline_left_ms(deadline) > 0)
+    while ((process->outputs_open > 0 || !monitor_sockets_finish(process->streams.sockets)) &&
+           deadline_left_ms(deadline) > 0)
         loop_once(process->loop, deadline_left_ms(deadline));
     return 0;
 }

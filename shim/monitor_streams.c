@@ -40,6 +40,7 @@ void monitor_streams_init(struct monitor_streams *streams, bool terminal, int tt
         .terminal = terminal, .tty_fd = tty_fd, .stream_fds = {-1, -1, -1}, .preserved = *preserved};
     for (unsigned i = 0; i < preserved->count; i++) {
         streams->preserved_stream_fds[i] = -1;
+        streams->socket_fds[i] = -1;
         snprintf(streams->preserved_names[i], sizeof(streams->preserved_names[i]), "fd%d",
                  preserved->fd[i].number);
     }
@@ -56,8 +57,10 @@ void monitor_streams_fini(struct monitor_streams *streams)
 {
     for (int i = 0; i < STREAM_COUNT; i++)
         fd_close(&streams->stream_fds[i]);
-    for (unsigned i = 0; i < streams->preserved.count; i++)
+    for (unsigned i = 0; i < streams->preserved.count; i++) {
         fd_close(&streams->preserved_stream_fds[i]);
+        fd_close(&streams->socket_fds[i]);
+    }
     fd_close(&streams->tty_fd);
 }
 
@@ -73,14 +76,20 @@ json_t *monitor_streams_describe(const struct monitor_streams *streams)
     return object;
 }
 
+/* A listening socket has one for each connection, /dev/null none. */
+static bool has_one_stream(const struct preserved_fd *preserved)
+{
+    return preserved->kind != PRESERVED_NULL && preserved->kind != PRESERVED_LISTENER;
+}
+
 static int begin_preserved(struct monitor_streams *streams, const struct agent_address *address,
                            const char *container, const char *process, struct error *err)
 {
     for (unsigned i = 0; i < streams->preserved.count; i++) {
-        if (streams->preserved.fd[i].kind == PRESERVED_NULL)
+        if (!has_one_stream(&streams->preserved.fd[i]))
             continue;
         streams->preserved_stream_fds[i] =
-            agent_begin_stream(address, container, process, streams->preserved_names[i], err);
+            agent_begin_stream(address, container, process, streams->preserved_names[i], NULL, err);
         if (streams->preserved_stream_fds[i] < 0)
             return -1;
     }
@@ -93,13 +102,13 @@ int monitor_streams_begin(struct monitor_streams *streams, const struct agent_ad
     if (begin_preserved(streams, address, container, process, err) < 0)
         return -1;
     if (streams->terminal) {
-        streams->stream_fds[0] = agent_begin_stream(address, container, process, "terminal", err);
+        streams->stream_fds[0] = agent_begin_stream(address, container, process, "terminal", NULL, err);
         return streams->stream_fds[0] < 0 ? -1 : 0;
     }
     for (int i = 0; i < STREAM_COUNT; i++) {
         if (!streams->carried[i])
             continue;
-        streams->stream_fds[i] = agent_begin_stream(address, container, process, stream_names[i], err);
+        streams->stream_fds[i] = agent_begin_stream(address, container, process, stream_names[i], NULL, err);
         if (streams->stream_fds[i] < 0)
             return -1;
     }
@@ -171,7 +180,7 @@ static int finish_preserved(struct monitor_streams *streams, unsigned index,
 {
     const struct preserved_fd *preserved = &streams->preserved.fd[index];
     const char *name = streams->preserved_names[index];
-    if (preserved->kind != PRESERVED_NULL &&
+    if (has_one_stream(preserved) &&
         agent_finish_stream(address, streams->preserved_stream_fds[index], name, deadline, err) < 0)
         return -1;
     int own = preserved->kind == PRESERVED_NULL
@@ -184,6 +193,8 @@ static int finish_preserved(struct monitor_streams *streams, unsigned index,
         add_relay(streams, name, own, take_fd(&streams->preserved_stream_fds[index]), true);
     else if (preserved->kind == PRESERVED_OUTPUT)
         add_relay(streams, name, take_fd(&streams->preserved_stream_fds[index]), own, false);
+    else
+        streams->socket_fds[index] = own;
     return 0;
 }
 
@@ -209,21 +220,43 @@ int monitor_streams_finish(struct monitor_streams *streams, const struct agent_a
     return 0;
 }
 
-int monitor_streams_start(struct monitor_streams *streams, void (*ended)(void *arg), void *arg,
+static int start_sockets(struct monitor_streams *streams, struct error *err)
+{
+    for (unsigned i = 0; i < streams->preserved.count; i++) {
+        int *host = &streams->socket_fds[i], *guest = &streams->preserved_stream_fds[i], failed = 0;
+        if (streams->preserved.fd[i].kind == PRESERVED_SOCKET) {
+            failed = monitor_sockets_add_connection(streams->sockets, *host, *guest, err);
+            if (!failed)
+                take_fd(guest);
+        } else if (streams->preserved.fd[i].kind == PRESERVED_LISTENER) {
+            failed = monitor_sockets_add_listener(streams->sockets, *host, streams->preserved_names[i], err);
+        }
+        if (failed)
+            return -1;
+        take_fd(host);
+    }
+    return 0;
+}
+
+int monitor_streams_start(struct monitor_streams *streams, const struct agent_address *address,
+                          const char *container, const char *process, const struct monitor_streams_ends *ends,
                           struct error *err)
 {
     int outputs = 0;
     for (unsigned i = 0; i < streams->relay_count; i++) {
         struct relay *relay = &streams->relays[i];
         if (!relay->to_socket) {
-            relay->ended = ended;
-            relay->ended_arg = arg;
+            relay->ended = ends->output;
+            relay->ended_arg = ends->arg;
             outputs++;
         }
         if (relay_start(relay, err) < 0)
             return -1;
     }
-    return outputs;
+    if (streams->preserved.count == 0)
+        return outputs;
+    streams->sockets = monitor_sockets_new(address, container, process, ends->connection, ends->arg, err);
+    return !streams->sockets || start_sockets(streams, err) < 0 ? -1 : outputs;
 }
 
 bool monitor_streams_get_size(const struct monitor_streams *streams, struct winsize *size)

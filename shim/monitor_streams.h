@@ -4,13 +4,15 @@
  *
  * A standard stream that is /dev/null is not carried: the process gets the guest's own. A standard error that
  * is the same open file as standard output is carried with it, so that what is written keeps its order.
- * Further fds that the caller passes on (shim/preserved_fds.h) have a relay each, beside a terminal too.
+ * Further fds that the caller passes on (shim/preserved_fds.h) have a relay each, beside a terminal too;
+ * sockets are monitor_sockets.h's.
  */
 #ifndef HUSK_SHIM_MONITOR_STREAMS_H
 #define HUSK_SHIM_MONITOR_STREAMS_H
 
 #include "common/error.h"
 #include "shim/agent_client.h"
+#include "shim/monitor_sockets.h"
 #include "shim/preserved_fds.h"
 #include "shim/relay.h"
 
@@ -35,6 +37,8 @@ struct monitor_streams {
     char preserved_names[PROCESS_FDS_MAX][MONITOR_STREAM_NAME_BYTES];
     struct relay relays[STREAM_COUNT + PROCESS_FDS_MAX];
     unsigned relay_count;
+    int socket_fds[PROCESS_FDS_MAX]; /* of the host, by index in preserved; -1 where it is no socket */
+    struct monitor_sockets *sockets; /* NULL without any */
 };
 
 /* Fills *streams for this process's own fds 0, 1 and 2, or with a terminal for tty_fd, which is taken, and
@@ -58,9 +62,18 @@ int monitor_streams_begin(struct monitor_streams *streams, const struct agent_ad
 int monitor_streams_finish(struct monitor_streams *streams, const struct agent_address *address,
                            int64_t deadline, struct error *err);
 
-/* Starts the relays. `ended(arg)` is called in its thread by each that carries output; their number, or -1
- * with err filled. */
-int monitor_streams_start(struct monitor_streams *streams, void (*ended)(void *arg), void *arg,
+/* What is told, in its thread, by each of the relays that carries output, and by each connection of a socket,
+ * when it has ended. */
+struct monitor_streams_ends {
+    void (*output)(void *arg);
+    void (*connection)(void *arg);
+    void *arg;
+};
+
+/* Starts the relays, and carries the sockets of a container's process. The number of relays that carry
+ * output, or -1 with err filled. */
+int monitor_streams_start(struct monitor_streams *streams, const struct agent_address *address,
+                          const char *container, const char *process, const struct monitor_streams_ends *ends,
                           struct error *err);
 
 /* The terminal's size. False when there is none to be had. */

@@ -79,7 +79,6 @@ husk exec --preserve-fds 3 e sh -c 'cat <&4; echo out >&5; readlink /proc/self/f
   3< /dev/null 4< process.json 5> passed 6>&- > out
 equal "input by a preserved fd, and /dev/null by another" "$(cat out)" "$(cat process.json; echo /dev/null)"
 equal "output by a preserved fd" "$(cat passed)" out
-fails_with 'LISTEN_FDS=1 is not supported' env LISTEN_FDS=1 husk --root "$state" exec e true
 fails_with 'cgroup none: No such file or directory' husk exec --cgroup none e true
 equal "the cgroup that is the container's" "$(husk exec --cgroup / e cat /proc/self/cgroup)" \
   "$(husk exec e cat /proc/self/cgroup)"

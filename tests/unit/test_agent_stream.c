@@ -103,6 +103,65 @@ static void the_hosts_half_close_is_the_processs_end_of_file(void **state)
     fixture_free(&fixture);
 }
 
+/* A socket's stream, the process's end of it being one of a pair. */
+static struct fixture socket_fixture_new(void)
+{
+    struct fixture fixture = fixture_new(STREAM_STDIN);
+    int pair[2];
+    stream_free(fixture.stream);
+    fd_close(&fixture.process);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    fixture.process = pair[0];
+    assert_int_equal(fd_set_nonblock(fixture.process, 1), 0);
+    fixture.stream = stream_new(fixture.loop, STREAM_SOCKET, pair[1], NULL, NULL, NULL);
+    assert_non_null(fixture.stream);
+    assert_int_equal(stream_connect(fixture.stream, fixture.remote, NULL), 0);
+    return fixture;
+}
+
+static void each_half_of_a_socket_ends_by_itself(void **state)
+{
+    (void)state;
+    struct fixture fixture = socket_fixture_new();
+    char text[16] = {0};
+    assert_int_equal(send(fixture.host, "question", 8, 0), 8);
+    assert_int_equal(shutdown(fixture.host, SHUT_WR), 0);
+    fixture_turn(&fixture);
+    assert_int_equal(read(fixture.process, text, sizeof(text)), 8);
+    assert_int_equal(read(fixture.process, text, sizeof(text)), 0);
+    assert_false(stream_is_over(fixture.stream));
+    assert_int_equal(send(fixture.process, "answer", 6, 0), 6);
+    assert_int_equal(shutdown(fixture.process, SHUT_WR), 0);
+    fixture_turn(&fixture);
+    assert_int_equal(read(fixture.host, text, sizeof(text)), 6);
+    assert_int_equal(read(fixture.host, text, sizeof(text)), 0);
+    assert_true(stream_is_over(fixture.stream));
+    fixture_free(&fixture);
+}
+
+/* The host may hold its end open for ever. */
+static void a_socket_closes_with_its_process(void **state)
+{
+    (void)state;
+    for (int closed_before = 0; closed_before < 2; closed_before++) {
+        struct fixture fixture = socket_fixture_new();
+        char text[16];
+        assert_int_equal(send(fixture.process, "last", 4, 0), 4);
+        if (closed_before) {
+            fd_close(&fixture.process);
+            fixture_turn(&fixture);
+        }
+        stream_finish(fixture.stream);
+        fixture_turn(&fixture);
+        assert_true(stream_is_drained(fixture.stream));
+        assert_true(stream_is_over(fixture.stream));
+        assert_int_equal(read(fixture.host, text, sizeof(text)), 4);
+        assert_int_equal(read(fixture.host, text, sizeof(text)), 0);
+        assert_true(send(fixture.host, "x", 1, MSG_NOSIGNAL) < 0);
+        fixture_free(&fixture);
+    }
+}
+
 /* Moves `total` patterned bytes through the stream with the reader always behind, and compares. */
 static void expect_equal_transfer(struct fixture *fixture, int from, int to, size_t total)
 {
@@ -334,6 +393,8 @@ int main(void)
         cmocka_unit_test(output_written_before_the_host_connects_is_kept),
         cmocka_unit_test(the_last_writers_close_is_the_hosts_end_of_file),
         cmocka_unit_test(the_hosts_half_close_is_the_processs_end_of_file),
+        cmocka_unit_test(each_half_of_a_socket_ends_by_itself),
+        cmocka_unit_test(a_socket_closes_with_its_process),
         cmocka_unit_test(much_output_arrives_whole_at_a_slow_host),
         cmocka_unit_test(much_input_arrives_whole_at_a_slow_process),
         cmocka_unit_test(a_host_that_does_not_read_stops_the_process_and_not_the_loop),
