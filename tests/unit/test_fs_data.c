@@ -301,6 +301,24 @@ static void test_auto_keeps_data_until_the_file_changes(void **state)
     assert_false(out.open_flags & FOPEN_KEEP_CACHE);
 }
 
+/* The version counts from the file's creation on. */
+static void test_auto_keeps_data_of_a_new_file(void **state)
+{
+    struct fs_fixture *f = *state;
+    struct fuse_entry_out entry;
+    struct fuse_open_out out;
+    uint64_t fh;
+    assert_int_equal(fs_create(f->caller, FUSE_ROOT_ID, "new", O_WRONLY | O_EXCL, 0644, &entry, &fh), 0);
+    assert_int_equal(fs_release(f->caller, FUSE_RELEASE, entry.nodeid, fh), 0);
+    assert_int_equal(fs_open(f->caller, FUSE_OPEN, entry.nodeid, O_RDONLY, &out), 0);
+    assert_true(out.open_flags & FOPEN_KEEP_CACHE);
+    int fd = openat(f->rig.dir, "new", O_WRONLY);
+    assert_int_equal(write(fd, "written on the host", 19), 19);
+    close(fd);
+    assert_int_equal(fs_open(f->caller, FUSE_OPEN, entry.nodeid, O_RDONLY, &out), 0);
+    assert_false(out.open_flags & FOPEN_KEEP_CACHE);
+}
+
 static void test_none_caches_nothing(void **state)
 {
     struct fs_fixture *f = *state;
@@ -360,6 +378,7 @@ int main(void)
         TEST(test_refused_cleanly),
         TEST(test_readdir),
         TEST(test_auto_keeps_data_until_the_file_changes),
+        TEST(test_auto_keeps_data_of_a_new_file),
         TEST_WITH(test_none_caches_nothing, none),
         TEST_WITH(test_always_remembers_missing_names, always),
         TEST_WITH(test_writeback_opens_for_reading_too, writeback),

@@ -52,9 +52,10 @@ int fs_op_fsync(struct fs_request *request);
 int fs_op_opendir(struct fs_request *request);
 int fs_op_releasedir(struct fs_request *request);
 int fs_op_fsyncdir(struct fs_request *request);
-/* The flags to open a host file with for a guest's open flags, and FOPEN_* for the reply. */
+/* The flags to open a host file with for a guest's open flags, and FOPEN_* for the reply. stx: what the file
+ * is now, FS_STATX_MASK of it; NULL: it is asked if that matters. */
 int fs_open_flags(const struct fs_server *server, uint32_t guest_flags);
-uint32_t fs_fopen_flags(struct fs_server *server, struct fs_inode *inode, int fd);
+uint32_t fs_fopen_flags(struct fs_server *server, struct fs_inode *inode, int fd, const struct statx *stx);
 
 /* ops_data.c */
 int fs_op_read(struct fs_request *request);

@@ -164,7 +164,7 @@ static int reply_created(struct fs_request *request, const char *name, int fd, i
     struct fs_inode *inode = fs_inode_get(&server->table, nodeid);
     uint32_t fopen_flags = 0;
     if (inode) {
-        fopen_flags = fs_fopen_flags(server, inode, fd);
+        fopen_flags = fs_fopen_flags(server, inode, fd, &stx);
         err = fs_handle_open(&server->handles, inode, fd, flags, false, &fh);
         fs_inode_put(&server->table, inode);
     } else {

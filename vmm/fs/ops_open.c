@@ -20,16 +20,18 @@ int fs_open_flags(const struct fs_server *server, uint32_t guest_flags)
 }
 
 /* A value that changes with the file's data: change time and size. */
-static uint64_t data_version(int fd)
+static uint64_t data_version(int fd, const struct statx *known)
 {
     struct statx stx;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_CTIME | STATX_SIZE, &stx) < 0)
+    if (!known && statx(fd, "", AT_EMPTY_PATH, STATX_CTIME | STATX_SIZE, &stx) < 0)
         return 0;
-    uint64_t time = (uint64_t)stx.stx_ctime.tv_sec * 1000000000 + stx.stx_ctime.tv_nsec;
-    return (time ^ stx.stx_size * 0x9e3779b97f4a7c15ULL) | 1;
+    if (!known)
+        known = &stx;
+    uint64_t time = (uint64_t)known->stx_ctime.tv_sec * 1000000000 + known->stx_ctime.tv_nsec;
+    return (time ^ known->stx_size * 0x9e3779b97f4a7c15ULL) | 1;
 }
 
-uint32_t fs_fopen_flags(struct fs_server *server, struct fs_inode *inode, int fd)
+uint32_t fs_fopen_flags(struct fs_server *server, struct fs_inode *inode, int fd, const struct statx *stx)
 {
     uint32_t flags = 0;
     if (!fs_inode_flush_matters(&server->table, inode, fd))
@@ -40,7 +42,7 @@ uint32_t fs_fopen_flags(struct fs_server *server, struct fs_inode *inode, int fd
         break;
     case FS_CACHE_AUTO: /* close to open: cached data survives if the file did not change since the last open
                          */
-        if (fs_inode_data_version(&server->table, inode, data_version(fd)))
+        if (fs_inode_data_version(&server->table, inode, data_version(fd, stx)))
             flags |= FOPEN_KEEP_CACHE;
         break;
     case FS_CACHE_ALWAYS:
@@ -63,7 +65,7 @@ int fs_op_open(struct fs_request *request)
     int fd = fs_server_open(server, request->inode, flags);
     if (fd < 0)
         return fd;
-    struct fuse_open_out out = {.open_flags = fs_fopen_flags(server, request->inode, fd)};
+    struct fuse_open_out out = {.open_flags = fs_fopen_flags(server, request->inode, fd, NULL)};
     err = fs_handle_open(&server->handles, request->inode, fd, flags & ~O_TRUNC, false, &out.fh);
     if (err)
         return err;
