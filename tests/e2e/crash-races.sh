@@ -2,6 +2,7 @@
 # Two commands race on one container: one of two creates and of two starts wins, every loser says why, nothing hangs, and
 # delete --force, also racing, leaves nothing. With a real VM, and a stand-in for the many rounds.
 # limit: 300
+# cpus: 2
 . "${0%/*}/lib.sh"
 
 fake=$(dirname "$(readlink -f "$(type -P husk)")")/../tests/fake-vmm

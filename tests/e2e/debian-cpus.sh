@@ -1,5 +1,6 @@
 #!/bin/bash
 # Four vCPUs: all are online in the guest, and four busy processes run on four of them.
+# cpus: 2
 . "${0%/*}/lib.sh"
 
 guest_config='| .annotations["io.husk.vcpus"] = "4"'

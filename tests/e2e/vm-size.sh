@@ -1,5 +1,6 @@
 #!/bin/bash
 # limit: 240
+# cpus: 2
 # The VM is as large as the container's limits need, and grows and shrinks with them while the container runs; the limits on
 # the host follow and never fall below what the VM has.
 # shellcheck disable=SC2015,SC2016 # jq programs; conditions in a row

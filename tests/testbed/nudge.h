@@ -9,7 +9,7 @@
 #ifndef HUSK_TESTBED_NUDGE_H
 #define HUSK_TESTBED_NUDGE_H
 
-/* Starts the nudging, in a process of its own. Without a second CPU there is nothing to do. */
+/* Starts the nudging, in a process of its own. Without a second CPU it does nothing: there the timer ticks periodically (run). */
 void nudge_start(void);
 
 #endif
