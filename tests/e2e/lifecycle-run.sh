@@ -2,7 +2,7 @@
 # run writes the pid file, passes signals to the program, and leaves nothing when it ends; --detach leaves it running.
 . "${0%/*}/lib.sh"
 
-bundle_make "$bundle" '.process.args = ["sh", "-c", "trap \"echo got USR1; exit 5\" USR1; echo ready; while :; do sleep 0.1; done"]'
+bundle_make "$bundle" '.process.args = ["sh", "-c", "trap \"echo got USR1; exit 5\" USR1; echo ready; sleep 1000 & wait"]'
 command husk --root "$state" run --bundle "$bundle" --pid-file "$work/pid" c1 > "$work/out" < /dev/null &
 run=$!
 wait_for 60 grep -qs ready "$work/out" || fail "the program did not start"

@@ -3,7 +3,7 @@
 # start and kill only.
 . "${0%/*}/lib.sh"
 
-bundle_make "$bundle" '.process.args = ["sh", "-c", "touch /srv/started; echo started; trap \"echo got TERM; exit 9\" TERM; while :; do sleep 0.1; done"]
+bundle_make "$bundle" '.process.args = ["sh", "-c", "touch /srv/started; echo started; trap \"echo got TERM; exit 9\" TERM; sleep 1000 & wait"]
   | .annotations = {"org.example.kept": "a value"}'
 husk create --bundle "$bundle" --pid-file "$work/pid" c1 > "$work/out" 2> "$work/err" < /dev/null
 

@@ -4,22 +4,22 @@
 . "$(dirname "$0")/lib.sh"
 . "$here/lib_podman.sh"
 
-id=$(podman run -d --name one --network none $image sh -c 'trap "echo bye; exit 5" TERM; echo up; while :; do sleep 0.1; done')
+id=$(podman run -d --name one --network none $image sh -c 'trap "echo bye; exit 5" TERM; echo up; sleep 1000 & wait')
 said_up() { podman logs one | grep -q up; }
 wait_for 60 said_up || fail "no log: $(podman logs one 2>&1)"
-equal "status" "$(podman inspect -f '{{.State.Status}}' one)" running
-equal "exec" "$(podman exec -e X=1 -w /tmp one sh -c 'echo $X $PWD; exit 0')" "1 /tmp"
+read -r said pid <<< "$(podman inspect -f '{{.State.Status}} {{.State.Pid}}' one)"
+equal "status" "$said" running
+matches "the pid is the monitor's" "$(cat /proc/"$pid"/comm)" husk
 status=0
-podman exec one sh -c 'exit 9' || status=$?
+said=$(echo in | podman exec -i -e X=1 -w /tmp one sh -c 'echo $X $PWD; cat; exit 9') || status=$?
+equal "exec: environment, directory, input" "$said" "1 /tmp
+in"
 equal "exec's exit status" $status 9
-equal "exec's input" "$(echo in | podman exec -i one cat)" in
 fails=0
 podman exec one /no/such 2> "$work/err" || fails=$?
 equal "exit status of an exec without program" $fails 127
 matches "its message" "$(cat "$work/err")" "no such file or directory"
 
-pid=$(podman inspect -f '{{.State.Pid}}' one)
-matches "the pid is the monitor's" "$(cat /proc/"$pid"/comm)" husk
 matches "statistics" "$(podman stats --no-stream --format '{{.PIDs}} {{.MemUsage}}' one)" '^[1-9]'
 
 ok "pause" podman pause one
@@ -29,14 +29,14 @@ ok "unpause" podman unpause one
 # Callers enter the mount namespace of the pid: it is the container's tree, and nothing of the host's is in reach by it.
 echo copied > "$work/file"
 ok "cp into it" podman cp "$work/file" one:/srv/copied-in
-equal "the copy" "$(podman exec one sh -c 'cat /srv/copied-in; echo own > /srv/own')" copied
+ok "update" podman update --cpus 0.7 one
+equal "the copy and the new limit" "$(podman exec one sh -c 'cat /srv/copied-in /sys/fs/cgroup/cpu.max; echo own > /srv/own')" "copied
+70000 100000"
 [ ! -e /srv/copied-in ] || fail "the copy went to the host"
 ok "cp out of it" podman cp one:/srv/own "$work/out"
 equal "the copy out" "$(cat "$work/out")" own
 equal "the pid's root" "$(cat "/proc/$pid/root/srv/own")" own
 matches "diff" "$(podman diff one)" "A /srv/copied-in"
-ok "update" podman update --cpus 0.7 one
-equal "the new limit" "$(podman exec one cat /sys/fs/cgroup/cpu.max)" "70000 100000"
 ok "rename" podman rename one two
 ok "stop" podman stop -t 30 two
 equal "exit status of the stopped" "$(podman wait two)" 5

@@ -21,7 +21,8 @@ podman run -d --name client --network hn1,hn2 "${image:?}" sleep 1000 > /dev/nul
 client=$!
 podman run -d --name server --network hn1 -p 18080:8000 "${image:?}" python3 -m http.server 8000 -d /etc > /dev/null
 wait $client
-wanted=$(podman exec server cat /etc/os-release)
+read_server=$(podman exec server cat /proc/sys/kernel/random/boot_id /etc/os-release)
+wanted=${read_server#*$'\n'}
 answers() { [ "$(curl -s --max-time 10 "$1")" = "$wanted" ]; }
 client_gets() { equal "$1" "$(podman exec client curl -s --max-time 20 "$2")" "$wanted"; }
 address_in() { podman inspect server --format "{{.NetworkSettings.Networks.$1.IPAddress}}"; }
@@ -32,7 +33,7 @@ client_gets "by name from another container" http://server:8000/os-release
 equal "a container in the other's network, on the same kernel" \
   "$(podman run --rm --network container:server "${image:?}" sh -c 'curl -s --max-time 20 http://127.0.0.1:8000/os-release; cat /proc/sys/kernel/random/boot_id')" \
   "$wanted
-$(podman exec server cat /proc/sys/kernel/random/boot_id)"
+${read_server%%$'\n'*}"
 ok "the server goes on" answers http://127.0.0.1:18080/os-release
 
 podman network connect hn2 server

@@ -6,7 +6,7 @@
 driver=$here/terminal.py
 # As the container's first process, with a handler, which sees what comes after; and as a further one without, which ends.
 script='trap "echo hup >&3; read x; echo read \$? >&3; echo; echo write \$? >&3; exit 5" HUP
-  exec 3> /told/told 2> /dev/null; echo ready; while :; do sleep 0.1; done'
+  exec 3> /told/told 2> /dev/null; echo ready; sleep 1000 & wait'
 bundle_make "$bundle" '.process.terminal = true | .process.args = ["sh", "-c", $script]
   | .mounts += [{destination: "/told", type: "bind", source: $told, options: ["bind"]}]' --arg script "$script" --arg told "$work"
 bundle_make "$work/idle" '.process.args = ["sleep", "1000"]'

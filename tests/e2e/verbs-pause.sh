@@ -8,7 +8,7 @@ ticks() { stat -c %s "$rootfs/srv/ticks"; }
 ticks_go_on() { local before; before=$(ticks); wait_for 20 eval "[ \"\$(ticks)\" != $before ]"; }
 
 rm -f "$rootfs/srv/ticks"
-bundle_make "$bundle" '.process.args = ["sh", "-c", "while :; do printf . >> /srv/ticks; sleep 0.05; done"]'
+bundle_make "$bundle" '.process.args = ["sh", "-c", "while :; do printf . >> /srv/ticks; sleep 0.2; done"]'
 husk create --bundle "$bundle" c1 > /dev/null 2>&1 < /dev/null
 husk pause c1
 equal "status of a created container, paused" "$(state_of c1)" paused
