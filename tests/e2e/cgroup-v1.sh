@@ -10,6 +10,8 @@ if [ "${1-}" != inside ] && [ "$(stat -f -c %T $at)" = cgroup2fs ]; then
     echo "skipped: the host has cgroup version 2, which is in use" >&2
     exit 77
   fi
+  # A cgroup that someone left behind (podman does) may have controllers in use.
+  find $at -mindepth 1 -depth -type d -exec rmdir {} + 2> /dev/null || true
   # What version 2 uses can't be mounted elsewhere. What it gave up comes back with the mounts' end.
   for controller in cpu pids; do
     echo "-$controller" > $at/cgroup.subtree_control
