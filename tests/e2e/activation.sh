@@ -51,7 +51,6 @@ if child == 0:
 
 def ask(connection, data):
     connection.settimeout(60)
-    done = 0
     answer = b""
     connection.sendall(data)
     connection.shutdown(socket.SHUT_WR)

@@ -15,7 +15,7 @@ many_finish() {
 }
 trap many_finish EXIT
 
-staying() { pgrep -x 'husk|husk-vmm|conmon|aardvark-dns|netavark|podman|slirp4netns|pasta' | sort -n; }
+staying() { pgrep -x 'husk.*|conmon|aardvark-dns|netavark|podman|slirp4netns|pasta' | sort -n; }
 
 # What there is, a count a line.
 counts() {
@@ -23,7 +23,7 @@ counts() {
   echo "processes $(staying | wc -l)"
   for pid in $(staying); do echo "fds of $(cat "/proc/$pid/comm") $pid: $(find "/proc/$pid/fd" | wc -l)"; done
   echo "mounts $(wc -l < /proc/self/mountinfo)"
-  echo "mounts of the monitors $(for pid in $(pgrep -x husk); do cat "/proc/$pid/mountinfo"; done | wc -l)"
+  echo "mounts of the monitors $(for pid in $(pgrep -x 'husk.*'); do cat "/proc/$pid/mountinfo"; done | wc -l)"
   echo "cgroups $(find /sys/fs/cgroup -type d | wc -l)"
   echo "interfaces $(ip -o link | wc -l)"
   echo "network namespaces $(find /run/netns -mindepth 1 2> /dev/null | wc -l)"
