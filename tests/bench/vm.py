@@ -39,12 +39,15 @@ def local_files():
 class Vm:
     """A running VM. hello_seconds: from just before the VMM's start to the agent's first answer."""
 
-    def __init__(self, cpus=1, memory_mib=256, shared=None, cache="auto", more=(), fds=()):
-        """more: further arguments of the VMM; fds: descriptors that it inherits."""
+    def __init__(self, cpus=1, memory_mib=256, shared=None, cache="auto", more=(), fds=(), cgroup=None):
+        """more: further arguments of the VMM; fds: descriptors that it inherits; cgroup: the name of one to be made for it."""
         self.cpus, self.memory_mib, self.shared, self.cache = cpus, memory_mib, shared, cache
         self.more, self.fds = list(more), list(fds)
         self.directory = tempfile.mkdtemp(prefix="husk-bench-")
         self.children = []
+        self.cgroup = cgroup and os.path.join("/sys/fs/cgroup", cgroup)
+        if cgroup:
+            os.mkdir(self.cgroup)
         self.husk_vmm, self.kernel, self.initramfs = local_files()
         try:
             self.prepare()
@@ -75,6 +78,8 @@ class Vm:
 
     def spawn(self, command):
         with open(self.path(os.path.basename(command[0]) + ".log"), "ab") as log:
+            if self.cgroup:
+                command = ["sh", "-c", f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"', "sh", *command]
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=self.fds)
         self.children.append(child)
         return child
@@ -113,6 +118,8 @@ class Vm:
                     child.kill()
                     child.wait()
         subprocess.run(["rm", "-rf", self.directory], check=True)
+        if self.cgroup:
+            os.rmdir(self.cgroup)
 
     def vmm_pid(self):
         """The process with the guest's memory: the VMM that was started, or its child in its own pid namespace."""
