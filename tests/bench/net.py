@@ -2,11 +2,13 @@
 
 The host has a bridge with an address. husk's and crun's containers are in a network namespace with a veth pair to the bridge,
 as engines make it; the VMs' taps are on the bridge itself. All run the same servers of the same tree, the bundle's second one.
-Each place has a cgroup of its own, beside the load's: where processors are short, they share them in the same way.
+Each place has a cgroup of its own, beside the load's: where processors are short, they share them in the same way. All places
+are there at the same time, and take turns figure by figure: what else the machine does then meets all of them.
 
 Two VMs: QEMU's microvm with husk's guest kernel, whose virtio-mmio has vhost-net's interrupts go by way of QEMU; and QEMU as it is
 mostly used, with virtio-pci and MSI-X, so that they go from kernel to kernel. The latter needs a kernel with PCI: the testbed's.
 """
+import contextlib
 import fcntl
 import json
 import os
@@ -20,11 +22,7 @@ from vm import QemuVm, Vm
 
 BRIDGE = "hbench0"
 HOST = "10.89.7.1"
-GUEST = "10.89.7.2"
 CPUS, MEMORY_MIB = 1, 1024  # of husk's VM, as its defaults are, and of QEMU's
-MAC = "02:00:00:89:07:02"
-CGROUP = "hbench"  # of a VM
-SERVERS = ["sh", "-c", f"iperf3 -s -D && exec redis-server --bind {GUEST} --protected-mode no --save '' --dir /tmp > /dev/null"]
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 2, 0x1000, 0x4000
 START_SECONDS = 200
@@ -43,19 +41,37 @@ class Bridge:
         sh(f"ip link del {BRIDGE}")
 
 
-class Container:
+class Place:
+    """Where the servers run; `number` tells it from the others on the bridge."""
+
+    def __init__(self, number, name, spec, root):
+        self.number, self.name, self.spec, self.root = number, name, spec, root
+        self.address, self.mac = f"10.89.7.{number}", f"02:00:00:89:07:{number:02x}"
+        self.servers = ["sh", "-c", f"iperf3 -s -D && exec redis-server --bind {self.address} --protected-mode no --save '' "
+                                    f"--dir /tmp > /dev/null"]
+
+    def wait_for_servers(self):
+        deadline = time.monotonic() + START_SECONDS
+        while subprocess.run(["redis-cli", "-h", self.address, "ping"], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL).returncode:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: the servers do not answer")
+            time.sleep(0.2)
+
+
+class Container(Place):
     """A container of an OCI runtime."""
 
-    def __init__(self, runtime, spec, root):
-        self.name, self.spec, self.root = runtime, spec, root
+    def __init__(self, number, runtime, spec, root):
+        super().__init__(number, runtime, spec, root)
         self.netns = f"hbench-{runtime}"
 
     def __enter__(self):
         self.state = tempfile.TemporaryDirectory()
-        sh(f"ip netns add {self.netns}; ip link add vbench type veth peer name eth0 netns {self.netns} address {MAC}; "
-           f"ip link set vbench master {BRIDGE} up; ip -n {self.netns} addr add {GUEST}/24 dev eth0; "
+        sh(f"ip netns add {self.netns}; ip link add vbench{self.number} type veth peer name eth0 netns {self.netns} address {self.mac}; "
+           f"ip link set vbench{self.number} master {BRIDGE} up; ip -n {self.netns} addr add {self.address}/24 dev eth0; "
            f"ip -n {self.netns} link set eth0 up; ip -n {self.netns} link set lo up")
-        config = self.spec(*SERVERS)
+        config = self.spec(*self.servers)
         config["root"]["path"] = self.root
         config["annotations"] = {"io.husk.vcpus": str(CPUS), "io.husk.memory_mib": str(MEMORY_MIB)}
         for namespace in config["linux"]["namespaces"]:
@@ -65,7 +81,7 @@ class Container:
         os.mkdir(bundle)
         with open(os.path.join(bundle, "config.json"), "w") as file:
             json.dump(config, file)
-        self.runtime("run", "--detach", "--bundle", bundle, "net")
+        self.runtime("run", "--detach", "--bundle", bundle, f"net-{self.number}")
         return self
 
     def runtime(self, *args):
@@ -73,7 +89,7 @@ class Container:
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __exit__(self, *_):
-        self.runtime("delete", "--force", "net")
+        self.runtime("delete", "--force", f"net-{self.number}")
         sh(f"ip netns del {self.netns}")
         self.state.cleanup()
 
@@ -81,40 +97,43 @@ class Container:
 class Tap:
     """A tap on the bridge and an open vhost-net, both for a QEMU to inherit."""
 
+    def __init__(self, place):
+        self.place, self.name = place, f"tbench{place.number}"
+
     def __enter__(self):
         self.tap = os.open("/dev/net/tun", os.O_RDWR)
-        fcntl.ioctl(self.tap, TUNSETIFF, struct.pack("16sH22x", b"tbench", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        fcntl.ioctl(self.tap, TUNSETIFF, struct.pack("16sH22x", self.name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
         self.vhost = os.open("/dev/vhost-net", os.O_RDWR)
         for fd in self.tap, self.vhost:
             os.set_inheritable(fd, True)
-        sh(f"ip link set tbench master {BRIDGE} up")
+        sh(f"ip link set {self.name} master {BRIDGE} up")
         return self
 
     def arguments(self, device):
-        return ["-netdev", f"tap,id=net,fd={self.tap},vhostfd={self.vhost},vhost=on", "-device", f"{device},netdev=net,mac={MAC}"]
+        return ["-netdev", f"tap,id=net,fd={self.tap},vhostfd={self.vhost},vhost=on", "-device", f"{device},netdev=net,mac={self.place.mac}"]
 
     def __exit__(self, *_):
         os.close(self.tap)
         os.close(self.vhost)
 
 
-class MicroVm:
+class MicroVm(Place):
     """husk's guest kernel and agent in QEMU's microvm."""
-    name = "qemu-microvm+vhost-net"
 
-    def __init__(self, spec, root):
-        self.spec, (self.shared, self.tree) = spec, os.path.split(root)
+    def __init__(self, number, spec, root):
+        super().__init__(number, "qemu-microvm+vhost-net", spec, root)
 
     def __enter__(self):
-        with Tap() as tap:
-            self.vm = QemuVm(cpus=CPUS, memory_mib=MEMORY_MIB, shared=self.shared, more=tap.arguments("virtio-net-device"),
-                             fds=[tap.tap, tap.vhost], cgroup=CGROUP)
+        shared, tree = os.path.split(self.root)
+        with Tap(self) as tap:
+            self.vm = QemuVm(cpus=CPUS, memory_mib=MEMORY_MIB, shared=shared, more=tap.arguments("virtio-net-device"),
+                             fds=[tap.tap, tap.vhost], cgroup="hbench-microvm")
         call = self.vm.agent.call
         call("sandbox.network.set", interfaces=[{
-            "id": 2, "name": "eth0", "mac": MAC, "mtu": 1500, "up": True, "queue_length": 1000,
-            "addresses": [{"address": GUEST, "prefix": 24, "flags": 0}]}],
+            "id": 2, "name": "eth0", "mac": self.mac, "mtu": 1500, "up": True, "queue_length": 1000,
+            "addresses": [{"address": self.address, "prefix": 24, "flags": 0}]}],
             routes=[{"destination": "10.89.7.0/24", "interface": 2, "protocol": 2, "scope": 253, "type": 1}])
-        call("container.create", container="net", spec=self.spec(*SERVERS), root=self.tree, terminal=False, owner=False,
+        call("container.create", container="net", spec=self.spec(*self.servers), root=tree, terminal=False, owner=False,
              stdio={"stdin": "null", "stdout": "null", "stderr": "null"})
         call("container.start", container="net")
         return self
@@ -123,19 +142,28 @@ class MicroVm:
         self.vm.stop()
 
 
-class PciVm(Vm):
-    """The testbed's kernel (Debian's cloud kernel) in QEMU's machine `pc`; a shell on the same tree starts the servers."""
-    name = "qemu-pci+vhost-net"
-    MODULES = ["virtio_pci", "virtio_net", "virtiofs"]
-
-    def __init__(self, _spec, root):
-        self.root = root
+class PciPlace(Place):
+    def __init__(self, number, spec, root):
+        super().__init__(number, "qemu-pci+vhost-net", spec, root)
 
     def __enter__(self):
-        with Tap() as tap:
-            super().__init__(cpus=CPUS, memory_mib=MEMORY_MIB, shared=self.root, more=tap.arguments("virtio-net-pci"),
-                             fds=[tap.tap, tap.vhost], cgroup=CGROUP)
+        with Tap(self) as tap:
+            self.vm = PciVm(self, tap)
         return self
+
+    def __exit__(self, *_):
+        self.vm.stop()
+
+
+class PciVm(Vm):
+    """The testbed's kernel (Debian's cloud kernel) in QEMU's machine `pc`; a shell on the same tree starts the servers."""
+    name = "qemu-pci"
+    MODULES = ["virtio_pci", "virtio_net", "virtiofs"]
+
+    def __init__(self, place, tap):
+        self.place = place
+        super().__init__(cpus=CPUS, memory_mib=MEMORY_MIB, shared=place.root, more=tap.arguments("virtio-net-pci"),
+                         fds=[tap.tap, tap.vhost], cgroup="hbench-pci")
 
     def prepare(self):
         image = sh(os.path.join(os.path.dirname(os.path.realpath(__file__)), "../testbed/image")).strip()
@@ -148,12 +176,12 @@ class PciVm(Vm):
             files += [w[1] for line in text.splitlines() if (w := line.split())[0] == "insmod" and w[1] not in files]
         initramfs = self.path("root")
         sh(f"mkdir -p {initramfs}/bin {initramfs}/proc {initramfs}/root; cp /bin/busybox {initramfs}/bin; cp {' '.join(files)} {initramfs}")
-        servers = SERVERS[2].replace("'", "'\\''")
+        servers = self.place.servers[2].replace("'", "'\\''")
         with open(os.path.join(initramfs, "init"), "w") as file:
             file.write("#!/bin/busybox sh\n/bin/busybox mount -t proc proc /proc\n")
             file.writelines(f"/bin/busybox insmod /{os.path.basename(f)}\n" for f in files)
             file.write(f"/bin/busybox mount -t virtiofs husk /root\n/bin/busybox mount -t devtmpfs dev /root/dev\n"
-                       f"/bin/busybox ip addr add {GUEST}/24 dev eth0\n/bin/busybox ip link set eth0 up\n"
+                       f"/bin/busybox ip addr add {self.place.address}/24 dev eth0\n/bin/busybox ip link set eth0 up\n"
                        f"/bin/busybox ip link set lo up\nexec /bin/busybox chroot /root /bin/sh -c '{servers}'\n")
         sh(f"chmod +x {initramfs}/init; cd {initramfs}; find . | cpio --quiet -o -H newc > ../initramfs")
         self.initramfs = self.path("initramfs")
@@ -162,17 +190,17 @@ class PciVm(Vm):
     def command(self):
         return ["qemu-system-x86_64", "-M", "pc", "-accel", "kvm", "-cpu", "host", "-smp", str(self.cpus), "-m", f"{self.memory_mib}M",
                 "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-kernel", self.kernel, "-initrd", self.initramfs,
-                "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check cryptomgr.notests",
+                "-append", "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check cryptomgr.notests",
                 "-serial", f"file:{self.path('console.log')}", *self.shared_arguments("vhost-user-fs-pci"), *self.more]
 
     def hello(self):
-        wait_for_servers()
+        self.place.wait_for_servers()
 
 
-def iperf(seconds, *options):
+def iperf(place, seconds, *options):
     """Gbit/s that arrived. A flood of datagrams can keep out the connection that ends the measurement: then once more."""
     for _ in range(TRIES):
-        got = subprocess.run(["iperf3", "-J", "-t", str(seconds), "-c", GUEST, *options], stdout=subprocess.PIPE, text=True)
+        got = subprocess.run(["iperf3", "-J", "-t", str(seconds), "-c", place.address, *options], stdout=subprocess.PIPE, text=True)
         if got.returncode == 0:
             break
         print(f"# iperf3 {' '.join(options)}: {json.loads(got.stdout).get('error')}", file=sys.stderr, flush=True)
@@ -192,52 +220,56 @@ def kvm_count(name):
         return 0
 
 
-def counted_iperf(got, figure, seconds, *options):
+def counted_iperf(place, figure, seconds, *options):
     """iperf's figure, and what it cost."""
     names = {"exits": "VM exits", "irq_injections": "interrupts"}
     before = {name: kvm_count(name) for name in names}
-    got[figure, "Gbit/s"] = value = iperf(seconds, *options)
+    value = iperf(place, seconds, *options)
+    got = {(figure, "Gbit/s"): value}
     for name, text in names.items():
         got[f"{figure}: {text} for each MiB that arrived", "1"] = (kvm_count(name) - before[name]) / (value * seconds * 1e9 / 8 / 2**20)
+    return got
 
 
-def wait_for_servers():
-    deadline = time.monotonic() + START_SECONDS
-    while subprocess.run(["redis-cli", "-h", GUEST, "ping"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the servers do not answer")
-        time.sleep(0.2)
+def ping(place, _seconds):
+    text = subprocess.run(["ping", "-q", "-c", "40", "-i", "0.05", place.address], stdout=subprocess.PIPE, check=True, text=True).stdout
+    return {("ping, mean", "ms"): float(text.rsplit("= ", 1)[1].split("/")[1])}
 
 
-def measure(seconds):
-    """{(figure, unit): value}; "in" is to the guest, "out" from it."""
-    wait_for_servers()
-    got = {}
+def redis(place, seconds, name, requests, *options):
+    text = subprocess.run(["redis-benchmark", "-h", place.address, "-t", "set,get", "-n", str(requests * seconds), "-c", "20", "--csv",
+                           *options], stdout=subprocess.PIPE, check=True, text=True).stdout
+    rows = [line.replace('"', "").split(",") for line in text.splitlines()[1:]]
+    return {(f"redis {row[0]}{name}", "requests/s"): float(row[1]) for row in rows}
+
+
+def steps():
+    """What is measured, one after the other: functions of a place and seconds. "in" is to the guest, "out" from it."""
     for way, direction in (("in", []), ("out", ["-R"])):
         for streams in ("1", "4"):
             name = f"{way}, {streams} stream{'s' * (streams != '1')}"
-            counted_iperf(got, f"TCP {name}", seconds, "-P", streams, *direction)
-            counted_iperf(got, f"UDP {name}", seconds, "-u", "-b", "0", "-P", streams, *direction)
-    ping = subprocess.run(["ping", "-q", "-c", "40", "-i", "0.05", GUEST], stdout=subprocess.PIPE, check=True, text=True).stdout
-    got["ping, mean", "ms"] = float(ping.rsplit("= ", 1)[1].split("/")[1])
-    for name, requests, more in (("", 1000, []), (", pipelined by 16", 8000, ["-P", "16"])):
-        text = subprocess.run(["redis-benchmark", "-h", GUEST, "-t", "set,get", "-n", str(requests * seconds), "-c", "20", "--csv", *more],
-                              stdout=subprocess.PIPE, check=True, text=True).stdout
-        for line in text.splitlines()[1:]:
-            fields = line.replace('"', "").split(",")
-            got[f"redis {fields[0]}{name}", "requests/s"] = float(fields[1])
-    return got
+            for protocol, options in (("TCP", []), ("UDP", ["-u", "-b", "0"])):
+                yield lambda place, seconds, figure=f"{protocol} {name}", all_options=(*options, "-P", streams, *direction): \
+                    counted_iperf(place, figure, seconds, *all_options)
+    yield ping
+    yield lambda place, seconds: redis(place, seconds, "", 1000)
+    yield lambda place, seconds: redis(place, seconds, ", pipelined by 16", 8000, "-P", "16")
 
 
 def compare(runs, spec, root, seconds):
     """{(figure, unit): {place: [value of each run]}}"""
     results = {}
-    with Bridge():
+    with Bridge(), contextlib.ExitStack() as stack:
+        places = [Container(2, "husk", spec, root), Container(3, "crun", spec, root), MicroVm(4, spec, root), PciPlace(5, spec, root)]
+        for place in places:
+            stack.enter_context(place)
+            place.wait_for_servers()
         for run in range(runs):
-            for place in (Container("husk", spec, root), Container("crun", spec, root), MicroVm(spec, root), PciVm(spec, root)):
-                with place:
-                    got = measure(seconds)
-                print(f"# run {run + 1}, {place.name}: {[round(v, 4) for v in got.values()]}", file=sys.stderr, flush=True)
-                for figure, value in got.items():
-                    results.setdefault(figure, {}).setdefault(place.name, []).append(value)
+            for step in steps():
+                for place in places:
+                    got = step(place, seconds)
+                    print(f"# run {run + 1}, {place.name}: {', '.join(f'{f} {v:.4g}' for (f, _), v in got.items())}",
+                          file=sys.stderr, flush=True)
+                    for figure, value in got.items():
+                        results.setdefault(figure, {}).setdefault(place.name, []).append(value)
     return results
