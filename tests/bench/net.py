@@ -110,7 +110,8 @@ class Tap:
         return self
 
     def arguments(self, device):
-        return ["-netdev", f"tap,id=net,fd={self.tap},vhostfd={self.vhost},vhost=on", "-device", f"{device},netdev=net,mac={self.place.mac}"]
+        return ["-netdev", f"tap,id=net,fd={self.tap},vhostfd={self.vhost},vhost=on",
+                "-device", f"{device},netdev=net,mac={self.place.mac}"]
 
     def __exit__(self, *_):
         os.close(self.tap)
@@ -143,6 +144,8 @@ class MicroVm(Place):
 
 
 class PciPlace(Place):
+    """Debian's kernel in QEMU's usual machine."""
+
     def __init__(self, number, spec, root):
         super().__init__(number, "qemu-pci+vhost-net", spec, root)
 

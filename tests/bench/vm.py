@@ -76,11 +76,12 @@ class Vm:
     def path(self, name):
         return os.path.join(self.directory, name)
 
+    def in_cgroup(self, command):
+        return ["sh", "-c", f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"', "sh", *command] if self.cgroup else command
+
     def spawn(self, command):
         with open(self.path(os.path.basename(command[0]) + ".log"), "ab") as log:
-            if self.cgroup:
-                command = ["sh", "-c", f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"', "sh", *command]
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=self.fds)
+            child = subprocess.Popen(self.in_cgroup(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=self.fds)
         self.children.append(child)
         return child
 
@@ -167,7 +168,7 @@ class HuskVm(Vm):
 
     def spawn(self, command):
         with open(self.path("husk-vmm.log"), "ab") as log:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            child = subprocess.Popen(self.in_cgroup(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                      pass_fds=[self.listener.fileno(), *self.fds])
         self.listener.close()  # a connection ends with the VMM
         self.children.append(child)
