@@ -10,6 +10,7 @@ mostly used, with virtio-pci and MSI-X, so that they go from kernel to kernel. T
 """
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import struct
@@ -214,23 +215,28 @@ def iperf(place, seconds, *options):
     return json.loads(got.stdout)["end"]["sum_received"]["bytes"] * 8 / seconds / 1e9
 
 
-def kvm_count(name):
-    """A counter of KVM's over all VMs; 0 where debugfs is not mounted."""
-    try:
-        with open(f"/sys/kernel/debug/kvm/{name}") as file:
-            return int(file.read())
-    except FileNotFoundError:
-        return 0
+def vms():
+    """KVM's directories of counters, one a VM; none where debugfs is not mounted."""
+    return set(glob.glob("/sys/kernel/debug/kvm/*-*/"))
+
+
+def kvm_count(place, name):
+    """A counter of KVM's over the VMs of a place."""
+    total = 0
+    for vm in place.vms:
+        with open(os.path.join(vm, name)) as file:
+            total += int(file.read())
+    return total
 
 
 def counted_iperf(place, figure, seconds, *options):
     """iperf's figure, and what it cost."""
     names = {"exits": "VM exits", "irq_injections": "interrupts"}
-    before = {name: kvm_count(name) for name in names}
+    before = {name: kvm_count(place, name) for name in names}
     value = iperf(place, seconds, *options)
     got = {(figure, "Gbit/s"): value}
     for name, text in names.items():
-        got[f"{figure}: {text} for each MiB that arrived", "1"] = (kvm_count(name) - before[name]) / (value * seconds * 1e9 / 8 / 2**20)
+        got[f"{figure}: {text} for each MiB that arrived", "1"] = (kvm_count(place, name) - before[name]) / (value * seconds * 1e9 / 8 / 2**20)
     return got
 
 
@@ -265,8 +271,10 @@ def compare(runs, spec, root, seconds):
     with Bridge(), contextlib.ExitStack() as stack:
         places = [Container(2, "husk", spec, root), Container(3, "crun", spec, root), MicroVm(4, spec, root), PciPlace(5, spec, root)]
         for place in places:
+            others = vms()
             stack.enter_context(place)
             place.wait_for_servers()
+            place.vms = vms() - others
         for run in range(runs):
             for step in steps():
                 for place in places:
