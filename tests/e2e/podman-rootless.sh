@@ -1,11 +1,11 @@
 #!/bin/bash
 # podman as an ordinary user: ids, files and volumes are the user's, slirp4netns carries packets both
-# ways, and husk by itself in a namespace that pasta serves (podman 4.3 has no pasta network).
+# ways.
 # limit: 400
 . "$(dirname "$0")/lib.sh"
 long
 [ -d /run/testbed ] || skip "makes a user of the machine and gives /dev/kvm to a group: done in the testbed only"
-for program in podman newuidmap slirp4netns pasta; do
+for program in podman newuidmap slirp4netns; do
   command -v $program > /dev/null || skip "$program is not installed"
 done
 
@@ -82,27 +82,5 @@ $((first + 4)):$((first + 5))"
 equal "state" "$(as_user husk list -q | wc -l)" 1
 podman stop -t 0 server > /dev/null
 podman rm server > /dev/null
-
-# pasta gives the namespace the host's addresses, and its gateway stands for the host's loopback. It gives up CAP_SYS_PTRACE before
-# it opens the namespace, so it can't take /proc/PID/ns/net of a process with more capabilities than it has left: hence a file.
-# shellcheck disable=SC2016 # jq's
-bundle_make "$bundle" '.root.path = $tree | .process.args = ["httpd", "-f", "-p", "8000", "-h", "/srv"] |
-  .linux.namespaces |= map(if .type == "network" then .path = $netns else . end)' --arg tree "$work/tree" --arg netns "$work/home/netns"
-chown -R $user: "$work/tree" "$bundle"
-gateway=$(ip -j route show default | jq -r '.[0].gateway')
-cat > "$work/pasta.sh" << 'SCRIPT'
-set -e
-touch "$2"
-unshare -n mount --bind /proc/self/ns/net "$2"
-pasta --config-net --quiet -t 18093:8000 --netns "$2" > log 2>&1 || { cat log; exit 1; }
-husk run --detach --bundle . own < /dev/null > log 2>&1 || { cat log; exit 1; }
-husk exec own wget -q -O - "http://$1:18092/file"
-curl -s --max-time 10 --retry 5 --retry-connrefused http://127.0.0.1:18093/file
-husk delete --force own
-umount "$2"
-SCRIPT
-equal "both ways through pasta" "$(as_user podman unshare sh -c "cd $bundle && exec bash $work/pasta.sh $gateway $work/home/netns" 2>&1)" \
-  "of-the-host
-served"
 kill $web
 equal "state left" "$(find "$runtime/husk" -mindepth 2)" ""
