@@ -1,6 +1,6 @@
 #!/bin/bash
 # git in the guest: init, add and commit of 5,000 files, clone, fsck; the clone has the same tree.
-# limit: 900
+# limit: 1800
 . "${0%/*}/lib.sh"
 long
 

@@ -161,11 +161,18 @@ int agent_call_error(struct agent_fixture *fixture, const char *method, json_t *
 
 int agent_open_stream(struct agent_fixture *fixture, const char *id, const char *process, const char *stream)
 {
+    return agent_open_connection(fixture, id, process, stream, NULL);
+}
+
+int agent_open_connection(struct agent_fixture *fixture, const char *id, const char *process,
+                          const char *stream, json_t *ends)
+{
     int fd = agent_connect(fixture);
-    json_t *answer =
-        agent_exchange(fixture, fd,
-                       json_pack("{s:i, s:s, s:s, s:s, s:s}", "husk", PROTOCOL_VERSION, "open", "stream",
-                                 "container", id, "process", process, "stream", stream));
+    json_t *hello = json_pack("{s:i, s:s, s:s, s:s, s:s}", "husk", PROTOCOL_VERSION, "open", "stream",
+                              "container", id, "process", process, "stream", stream);
+    json_object_update(hello, ends);
+    json_decref(ends);
+    json_t *answer = agent_exchange(fixture, fd, hello);
     assert_true(json_is_true(json_object_get(answer, "ok")));
     json_decref(answer);
     return fd;

@@ -44,6 +44,10 @@ int agent_call_error(struct agent_fixture *fixture, const char *method, json_t *
 /* Opens a stream of container `id`: the host's end. */
 int agent_open_stream(struct agent_fixture *fixture, const char *id, const char *process, const char *stream);
 
+/* The same of a listening socket, for a connection with these ends, which are taken. */
+int agent_open_connection(struct agent_fixture *fixture, const char *id, const char *process,
+                          const char *stream, json_t *ends);
+
 /* Reads fd to its end while the agent runs, into a NUL-terminated buffer. Bytes read. */
 size_t agent_read_all(struct agent_fixture *fixture, int fd, char *buffer, size_t size);
 

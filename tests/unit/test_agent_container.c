@@ -76,6 +76,67 @@ static void fds_out_of_range_are_refused(void **state)
     }
 }
 
+/* Both halves of a connection that the process was given; and what says neither whose it is nor what. */
+static void a_connection_is_a_further_fd(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_t *create =
+        create_params("c", config_for_shell("cat <&4 > /tmp/got; echo \"answer to $(cat /tmp/got)\" >&4; "
+                                            "echo $LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID - $$))"));
+    json_object_set_new(create, "fds",
+                        json_pack("{s:{s:{s:s}, s:{s:s, s:i, s:i}}}", "4", "socket", "family", "unix", "peer",
+                                  "family", "unix", "uid", 1, "gid", 1));
+    json_object_set_new(create, "activation", json_pack("{s:i, s:s}", "fds", 2, "names", "a:b"));
+    json_decref(agent_call(fixture, "container.create", create));
+    cleanup_fd int connection = agent_open_stream(fixture, "c", "init", "fd4");
+    cleanup_fd int out = agent_open_stream(fixture, "c", "init", "stdout");
+    json_decref(agent_call(fixture, "container.start", params("c")));
+    assert_int_equal(send(connection, "question", 8, 0), 8);
+    assert_int_equal(shutdown(connection, SHUT_WR), 0);
+    agent_read_all(fixture, connection, outcome.err, OUTPUT_MAX);
+    agent_read_all(fixture, out, outcome.out, OUTPUT_MAX);
+    assert_string_equal(outcome.err, "answer to question\n");
+    assert_string_equal(outcome.out, "2 a:b 0\n");
+    take_status(agent_call(fixture, "process.wait", params("c")), &outcome);
+    json_decref(agent_call(fixture, "container.delete", params("c")));
+
+    static const char *const bad[][2] = {
+        {"{}", "fds.3: neither a listening socket nor a connection"},
+        {"{\"socket\": {\"family\": \"unix\"}}", "fds.3: neither a listening socket nor a connection"},
+        {"{\"listen\": {\"family\": \"unix\"}, \"socket\": {\"family\": \"unix\"}}",
+         "fds.3: neither a listening socket nor a connection"},
+        {"{\"listen\": {\"family\": \"ipv4\", \"port\": 1}}", "fds.3.address"},
+    };
+    char text[ERROR_TEXT_MAX];
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        create = create_params("c", config_for_shell("true"));
+        json_object_set_new(create, "fds", json_pack("{s:o}", "3", json_loads(bad[i][0], 0, NULL)));
+        agent_call_error(*state, "container.create", create, text, sizeof(text));
+        if (!strstr(text, bad[i][1]))
+            fail_msg("'%s' does not say '%s'", text, bad[i][1]);
+    }
+}
+
+/* Each opening is one more connection; nobody listens any more when the process has gone. */
+static void a_listening_socket_has_a_stream_for_each_connection(void **state)
+{
+    struct agent_fixture *fixture = *state;
+    json_t *create = create_params("c", config_for_shell("exec sleep 1000"));
+    json_object_set_new(create, "fds", json_pack("{s:{s:{s:s}}}", "3", "listen", "family", "unix"));
+    json_decref(agent_call(fixture, "container.create", create));
+    for (int i = 0; i < 3; i++) {
+        char byte;
+        cleanup_fd int fd =
+            agent_open_connection(fixture, "c", "init", "fd3",
+                                  json_pack("{s:{s:s}, s:{s:s, s:i, s:i}}", "local", "family", "unix", "peer",
+                                            "family", "unix", "uid", 0, "gid", 0));
+        assert_int_equal(send(fd, "x", 1, 0), 1);
+        assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1); /* it is in the backlog */
+    }
+    json_decref(
+        agent_call(fixture, "container.delete", json_pack("{s:s, s:b}", "container", "c", "force", 1)));
+}
+
 static void a_container_is_boxed(void **state)
 {
     run_shell(*state,
@@ -489,6 +550,8 @@ int main(void)
         CONTAINER_TEST(streams_and_exit_status_come_through),
         CONTAINER_TEST(further_fds_are_streams_of_their_own),
         CONTAINER_TEST(fds_out_of_range_are_refused),
+        CONTAINER_TEST(a_connection_is_a_further_fd),
+        CONTAINER_TEST(a_listening_socket_has_a_stream_for_each_connection),
         CONTAINER_TEST(a_container_is_boxed),
         CONTAINER_TEST(credentials_are_as_given),
         CONTAINER_TEST(paths_are_masked_and_the_root_is_read_only),

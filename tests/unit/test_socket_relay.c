@@ -32,10 +32,13 @@ static void *rig_run(void *arg)
 
 static void rig_start(struct rig *rig)
 {
+    const int small = 8192;
     int host[2], guest[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, host), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, guest), 0);
     *rig = (struct rig){.client = host[0], .fds = {host[1], guest[0]}, .guest = guest[1]};
+    for (int i = 0; i < 2; i++) /* smaller than what is read at once: it is written in parts */
+        assert_int_equal(setsockopt(rig->fds[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
     assert_int_equal(pthread_create(&rig->thread, NULL, rig_run, rig), 0);
 }
 
