@@ -134,7 +134,7 @@ static void sockets_are_described_by_their_ends(void **state)
 {
     struct preserved_fds fds;
     struct error err;
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t length = sizeof(address);
     int pair[2];
     (void)state;
@@ -162,7 +162,7 @@ static void sockets_are_described_by_their_ends(void **state)
 
     unsetenv("LISTEN_FDS");
     put(3, listen_at_loopback(AF_INET6));
-    struct sockaddr_in6 ipv6;
+    struct sockaddr_in6 ipv6 = {0};
     length = sizeof(ipv6);
     assert_int_equal(getsockname(3, (struct sockaddr *)&ipv6, &length), 0);
     assert_int_equal(preserved_fds_find(&fds, 1, &err), 0);
