@@ -12,7 +12,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
+#define NULL_MAJOR          1 /* of /dev/null, Documentation/admin-guide/devices.txt */
+#define NULL_MINOR          3
 #define FDS_PER_MESSAGE_MAX 16
 
 void fd_close(int *fd)
@@ -90,6 +93,13 @@ int fd_set_nonblock(int fd, int on)
 int fd_set_cloexec(int fd, int on)
 {
     return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
+}
+
+bool fd_is_dev_null(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) &&
+           status.st_rdev == makedev(NULL_MAJOR, NULL_MINOR);
 }
 
 ssize_t fd_read_file_at(int dir_fd, const char *path, size_t max_bytes, char **content)

@@ -7,6 +7,7 @@
 #ifndef HUSK_COMMON_FD_H
 #define HUSK_COMMON_FD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/types.h>
@@ -57,6 +58,9 @@ int fd_set_nonblock(int fd, int on);
 
 /* Sets or clears FD_CLOEXEC. 0 or -errno. */
 int fd_set_cloexec(int fd, int on);
+
+/* Whether fd is the null device. */
+bool fd_is_dev_null(int fd);
 
 /* Reads a whole file of at most `max_bytes` into a NUL-terminated heap buffer that the caller frees.
  * Length without the NUL, or -errno; -EFBIG when the file is longer. `path` is relative to `dir_fd` (or

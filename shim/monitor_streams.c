@@ -9,22 +9,10 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define NULL_MAJOR 1 /* of /dev/null, Documentation/admin-guide/devices.txt */
-#define NULL_MINOR 3
-
 static const char *const stream_names[STREAM_COUNT] = {"stdin", "stdout", "stderr"};
-
-static bool is_dev_null(int fd)
-{
-    struct stat status;
-    return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) &&
-           status.st_rdev == makedev(NULL_MAJOR, NULL_MINOR);
-}
 
 /* Where the kernel does not tell, they count as two. */
 static bool is_same_file(int a, int b)
@@ -47,7 +35,7 @@ void monitor_streams_init(struct monitor_streams *streams, bool terminal, int tt
     if (terminal)
         return;
     for (int i = 0; i < STREAM_COUNT; i++)
-        streams->carried[i] = !is_dev_null(i);
+        streams->carried[i] = !fd_is_dev_null(i);
     streams->one_output = streams->carried[STREAM_STDOUT] && is_same_file(STDOUT_FILENO, STDERR_FILENO);
     if (streams->one_output)
         streams->carried[STREAM_STDERR] = false;

@@ -15,11 +15,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define NULL_MAJOR 1 /* of /dev/null, Documentation/admin-guide/devices.txt */
-#define NULL_MINOR 3
 /* A count may be any number; fds that nobody has opened are looked for no further than this. */
 #define FDS_LOOKED_AT 1024u
 
@@ -76,9 +73,8 @@ static int fd_find(struct preserved_fd *fd, unsigned count, struct error *err)
         return error_set(err, errno, "unable to stat preserved-fd %d (of %u)", fd->number, count);
     if (S_ISSOCK(status.st_mode) && socket_find(fd))
         return 0;
-    bool is_null = S_ISCHR(status.st_mode) && status.st_rdev == makedev(NULL_MAJOR, NULL_MINOR);
     bool is_bytes = S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode);
-    if (is_null)
+    if (fd_is_dev_null(fd->number))
         fd->kind = PRESERVED_NULL;
     else if (is_bytes && (flags & (O_ACCMODE | O_PATH)) == O_RDONLY)
         fd->kind = PRESERVED_INPUT;
