@@ -311,32 +311,28 @@ void process_streams_expect_none(struct process_streams *streams)
     }
 }
 
-bool process_streams_are_drained(const struct process_streams *streams)
+/* Whether it holds of each. */
+static bool holds_of_all(const struct process_streams *streams, bool (*holds)(const struct stream *stream))
 {
     const struct process_connection *connection;
     for (int i = 0; i < PROCESS_STREAMS; i++) {
-        if (streams->streams[i] && !stream_is_drained(streams->streams[i]))
+        if (streams->streams[i] && !holds(streams->streams[i]))
             return false;
     }
     LIST_FOREACH(connection, &streams->connections, link)
     {
-        if (!stream_is_drained(connection->stream))
+        if (!holds(connection->stream))
             return false;
     }
     return true;
 }
 
+bool process_streams_are_drained(const struct process_streams *streams)
+{
+    return holds_of_all(streams, stream_is_drained);
+}
+
 bool process_streams_are_over(const struct process_streams *streams)
 {
-    const struct process_connection *connection;
-    for (int i = 0; i < PROCESS_STREAMS; i++) {
-        if (streams->streams[i] && !stream_is_over(streams->streams[i]))
-            return false;
-    }
-    LIST_FOREACH(connection, &streams->connections, link)
-    {
-        if (!stream_is_over(connection->stream))
-            return false;
-    }
-    return true;
+    return holds_of_all(streams, stream_is_over);
 }
