@@ -222,6 +222,7 @@ class HuskVm(Vm):
 
 class QemuVm(Vm):
     name = "qemu-microvm"
+    BALLOON = ("-device", "virtio-balloon-device,free-page-reporting=on")
 
     def prepare(self):
         self.knocks = None
