@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "shim/netlink.h"
 #include "shim/network_internal.h"
+#include "shim/network_local.h"
 #include "shim/network_namespace.h"
 
 #include <errno.h>
@@ -68,15 +69,33 @@ int network_add_nic(struct network *network, const struct network_interface *lin
         return error_wrap(err, "interface %s", link->name);
     }
     network->count++;
+    struct error own = {0};
+    nic->local = network_local_add_tap(nic->tap, network->socket, &own) == 0;
+    if (!nic->local)
+        log_warn("interface %s: not reached from within its network namespace: %s", link->name, own.text);
+    network_set_local(network, nic, link);
     log_debug("nic interface=%s index=%u tap=%u queues=%u vhost=%d", link->name, link->index, nic->tap,
               net->queues, net->vhost);
     return 0;
 }
 
+void network_set_local(struct network *network, struct network_nic *nic, const struct network_interface *link)
+{
+    struct error err;
+    if (nic->local && network_local_set(link, nic->addresses, nic->tap, network->socket, &err) < 0)
+        log_warn("interface %s: %s", link->name, err.text);
+    json_decref(nic->addresses);
+    nic->addresses = json_incref(link->addresses);
+}
+
 void network_remove_nic(struct network *network, size_t at)
 {
-    network_redirect_remove(network->nics[at].interface, network->socket);
-    free(network->nics[at].device);
+    struct network_nic *nic = &network->nics[at];
+    network_redirect_remove(nic->interface, network->socket);
+    if (nic->local)
+        network_local_restore(nic->interface, nic->addresses, network->socket);
+    json_decref(nic->addresses);
+    free(nic->device);
     network->count--;
     memmove(&network->nics[at], &network->nics[at + 1], (network->count - at) * sizeof(network->nics[0]));
 }
@@ -306,8 +325,12 @@ void network_clean(int container_fd)
         return;
     /* The interfaces come first: a route that can't be read must not keep them from being cleaned. */
     network_snapshot_take(&snapshot, socket, NULL);
-    for (size_t i = 0; i < snapshot.count; i++)
-        network_redirect_remove(snapshot.interfaces[i].index, socket);
+    for (size_t i = 0; i < snapshot.count; i++) {
+        const struct network_interface *link = &snapshot.interfaces[i];
+        network_redirect_remove(link->index, socket);
+        if (network_wants(link, NULL) == 1)
+            network_local_restore(link->index, link->addresses, socket);
+    }
     network_snapshot_fini(&snapshot);
     mnl_socket_close(socket);
 }

@@ -4,7 +4,8 @@
  * The monitor opens it before it starts the VMM, which gets the taps; then it tells the agent what the
  * network is, and follows the namespace's changes (network_follow.h). Container engines and network plugins
  * prepare the namespace and look into it afterwards: interfaces, addresses and routes stay as they made them,
- * only the traffic goes to the guest. Packet filters in the namespace do not see that traffic.
+ * only the traffic goes to the guest (and the local routes to their addresses: network_local.h). Packet
+ * filters in the namespace do not see that traffic.
  *
  * One thread, the monitor's own.
  */

@@ -62,10 +62,11 @@ static int update_attach(struct network *network, const struct network_interface
     return 0;
 }
 
-/* A NIC that is there follows what is the tap's own. */
+/* A NIC that is there follows in what the host has to do for it. */
 static int update_nic(struct network *network, struct network_nic *nic, const struct network_interface *link,
                       struct error *err)
 {
+    network_set_local(network, nic, link);
     if (nic->mtu == link->mtu)
         return 0;
     if (network_tap_set_mtu(nic->tap, link->mtu, network->socket, err) < 0)

@@ -16,7 +16,9 @@ struct network_nic {
     uint32_t tap;       /* the same of its tap */
     uint32_t mtu;
     char name[IFNAMSIZ];
-    char *device; /* the guest's name of the device, for one that was attached later; else NULL */
+    bool local;        /* whether `addresses` are reached from within the namespace (network_local.h) */
+    json_t *addresses; /* of the interface, when it was looked at last */
+    char *device;      /* the guest's name of the device, for one that was attached later; else NULL */
 };
 
 struct network {
@@ -51,6 +53,11 @@ int network_wants(const struct network_interface *link, struct error *err);
 /* Makes tap and redirection for an interface: network->nics[network->count++]. 0, or -1 with err filled. */
 int network_add_nic(struct network *network, const struct network_interface *link, struct vmm_net *net,
                     struct error *err);
+
+/* Has the NIC's addresses reached from within the namespace, as they are now. That it fails is logged only:
+ * the pod's traffic does not need it. */
+void network_set_local(struct network *network, struct network_nic *nic,
+                       const struct network_interface *link);
 
 /* Forgets a NIC and ends its redirection, if the interface is still there. */
 void network_remove_nic(struct network *network, size_t at);

@@ -15,17 +15,11 @@
 #include <linux/if_tun.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
-#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/virtio_net.h>
 #include <string.h>
 #include <sys/ioctl.h>
-
-/* After the filters that others may have there (a policy's, say), whose default priorities begin at 49152 and
- * go down: a packet that they drop is not redirected. */
-#define FILTER_PRIORITY 60000u
-#define FILTER_PARENT   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) /* the same hook of either qdisc */
 
 /* One queue of a tap. The name is the kernel's choice for the first, and given for the others. */
 static int tap_open_queue(char name[IFNAMSIZ], bool multiqueue, struct error *err)
@@ -91,6 +85,8 @@ static int tap_set_up(uint32_t index, const struct network_interface *link, stru
     struct nlmsghdr *message = (void *)buffer;
     header->ifi_index = (int)index;
     header->ifi_flags = header->ifi_change = IFF_NOARP;
+    /* Without ARP the host's own packets (network_local.h) are sent to the device's address: the guest's. */
+    mnl_attr_put(message, IFLA_ADDRESS, sizeof(link->mac), link->mac);
     mnl_attr_put_u32(message, IFLA_MTU, link->mtu);
     mnl_attr_put_u32(message, IFLA_TXQLEN, link->queue_length ? link->queue_length : 1000);
     if (link->mtu >= IPV6_MIN_MTU)
@@ -159,8 +155,8 @@ static void redirect_start(void *buffer, uint16_t type, uint16_t flags, uint32_t
     struct tcmsg *header = netlink_start(buffer, type, flags, sizeof(*header));
     header->tcm_family = AF_UNSPEC;
     header->tcm_ifindex = (int)interface;
-    header->tcm_parent = FILTER_PARENT;
-    header->tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL));
+    header->tcm_parent = NETWORK_FILTER_PARENT;
+    header->tcm_info = TC_H_MAKE(NETWORK_FILTER_PRIORITY << 16, htons(ETH_P_ALL));
     if (kind)
         mnl_attr_put_strz(buffer, TCA_KIND, kind);
 }
@@ -260,7 +256,7 @@ void network_redirect_remove(uint32_t interface, struct mnl_socket *socket)
         return; /* there was none of ours */
     struct tcmsg *header = netlink_start(buffer, RTM_GETTFILTER, 0, sizeof(*header));
     header->tcm_ifindex = (int)interface;
-    header->tcm_parent = FILTER_PARENT;
+    header->tcm_parent = NETWORK_FILTER_PARENT;
     if (netlink_dump(socket, buffer, filter_count, filter_count_restart, &others, NULL) < 0 || others > 0)
         return;
     /* Only ours, of kind "ingress": someone's clsact has another kind, and the kernel then refuses. */

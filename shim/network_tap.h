@@ -15,13 +15,21 @@
 #include "shim/network_snapshot.h"
 #include "shim/vmm_net.h"
 
+#include <linux/pkt_sched.h>
+
 struct mnl_socket;
 
 /* The names of taps: "husk" and a number that the kernel chooses. */
 #define NETWORK_TAP_PREFIX "husk"
 
+/* Where the redirection's filters lie: on the hook of either qdisc that has it, and after the filters that
+ * others may have there (a policy's, say), whose default priorities begin at 49152 and go down: a packet that
+ * they drop is not redirected. */
+#define NETWORK_FILTER_PARENT   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
+#define NETWORK_FILTER_PRIORITY 60000u
+
 /* Makes the tap for an interface in the current network namespace: `pairs` queue pairs (1 to
- * VMM_NET_QUEUES_MAX), up, with the interface's MTU and queue length and without addresses of its own, and a
+ * VMM_NET_QUEUES_MAX), up, with the interface's MTU, MAC address and queue length, and a
  * vhost-net fd for each pair where the host has vhost-net. Fills `net` (undone by network_tap_close) and
  * *index. 0, or -1 with err filled. */
 int network_tap_open(const struct network_interface *link, unsigned pairs, struct mnl_socket *socket,

@@ -1,7 +1,7 @@
 #!/bin/bash
 # limit: 180
 # The guest's network is the pod's: addresses, routes, neighbours and rules as crun shows them in the same namespace, and
-# bytes go both ways by IPv4 and IPv6 without a loss.
+# bytes go both ways by IPv4 and IPv6 without a loss. So they do from within the namespace, as a port forwarder there connects.
 . "${0%/*}/lib.sh"
 . "$here/net.bash"
 
@@ -38,6 +38,7 @@ talk='
   socat -u TCP:10.89.0.1:5001 - | sha256sum
   socat -u TCP6:[fd00:89::1]:5002 - | sha256sum
   socat -u TCP-LISTEN:5003 - | sha256sum
+  socat -u TCP-LISTEN:5004 - | sha256sum
   head -c '$bytes' /dev/zero | socat -u - TCP:10.89.0.1:5005'
 
 socat -u "OPEN:$work/data" TCP-LISTEN:5001,reuseaddr &
@@ -49,6 +50,7 @@ wait_for 120 grep -q 'packets of the MTU' "$work/got" || fail "no ping came back
 ok "ping from the host" ping -q -c 3 -W 20 10.89.0.2 >&2
 ok "ping from the host by IPv6" ping -q -c 1 -W 20 fd00:89::2 >&2
 wait_for 60 socat -u "OPEN:$work/data" TCP:10.89.0.2:5003 || fail "the guest takes no connection"
+wait_for 60 in_netns socat -u "OPEN:$work/data" TCP:10.89.0.2:5004 || fail "the guest takes no connection from within: $(in_netns ip route show table local)"
 wait $guest
 
 ok "addresses, routes and the like, as under crun" diff "$work/wanted" <(sed '/^---/,$d' "$work/got") >&2
@@ -57,6 +59,8 @@ packets of the MTU
 message too long
 $sum
 $sum
+$sum
 $sum"
 equal "bytes from the guest" "$(sha256sum < "$work/received")" "$(head -c $bytes /dev/zero | sha256sum)"
 equal "left in the namespace" "$(net_leftovers)" ""
+equal "its own address again" "$(in_netns ip -o route get 10.89.0.2 | grep -c "dev lo ")" 1

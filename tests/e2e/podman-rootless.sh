@@ -62,15 +62,18 @@ mkdir -m 777 "$work/home/volume"
 chown $user: "$work/home/volume"
 like_crun "ids and files" -v "$work/home/volume:/volume" busybox sh -c 'id; touch /of-root && stat -c "%u:%g" /of-root /bin
   cat /srv/file; touch /volume/of-root; exit 7'
-# slirp4netns, in both directions. It shows the host's loopback as 10.0.2.2, and must serve published ports itself: rootlesskit,
-# which else does, connects to the container's address inside the namespace, where nobody listens.
+# slirp4netns, in both directions. It shows the host's loopback as 10.0.2.2. Ports are published by itself or, as podman has it by
+# default, by rootlesskit, which connects to the container's address from inside the namespace.
 mkdir "$work/www"
 echo of-the-host > "$work/www/file"
 (cd "$work/www" && exec busybox httpd -f -p 127.0.0.1:18092) &
 web=$!
+answers() { [ "$(curl -s --max-time 10 http://127.0.0.1:18091/file)" = served ]; }
+podman run -d --name forwarded -p 18091:8000 busybox httpd -f -p 8000 -h /srv > /dev/null
+wait_for 60 answers || fail "the port published by rootlesskit does not answer: $(podman exec forwarded ip addr)"
+podman rm --force --time 0 forwarded > /dev/null
 podman run -d --name server --network slirp4netns:allow_host_loopback=true,port_handler=slirp4netns -p 18091:8000 \
   -v "$work/home/volume:/volume" busybox httpd -f -p 8000 -h /srv > /dev/null
-answers() { [ "$(curl -s --max-time 10 http://127.0.0.1:18091/file)" = served ]; }
 wait_for 60 answers || fail "the published port does not answer: $(podman exec server ip addr)"
 equal "from the container" "$(podman exec server wget -q -O - http://10.0.2.2:18092/file)" of-the-host
 equal "a kernel of its own" "$(podman exec server cat /proc/sys/kernel/random/boot_id | sort -u - /proc/sys/kernel/random/boot_id | wc -l)" 2

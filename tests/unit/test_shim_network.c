@@ -230,6 +230,95 @@ static void traffic_goes_to_the_tap_and_back_and_the_hosts_stack_is_silent(void 
     assert_int_equal(run("ip neigh show 10.5.0.2 | grep -q lladdr"), 0);
 }
 
+/* The next IPv4 frame that comes out of the tap. */
+static size_t read_ipv4(const struct vmm_net *net, struct packet *packet)
+{
+    for (;;) {
+        struct pollfd fds[2] = {{.fd = net->tap[0], .events = POLLIN}, {.fd = net->tap[1], .events = POLLIN}};
+        assert_true(poll(fds, 2, WAIT_MS) > 0);
+        ssize_t got = read(fds[0].revents & POLLIN ? net->tap[0] : net->tap[1], packet, sizeof(*packet));
+        assert_true(got > (ssize_t)(sizeof(packet->header) + ETH_HLEN + 28));
+        if (packet->frame[12] == 0x08 && packet->frame[13] == 0x00)
+            return (size_t)got;
+    }
+}
+
+/* Turns an echo request into its answer, sent to a router as a guest does it. */
+static void answer_ping(const struct vmm_net *net, struct packet *packet, size_t length)
+{
+    static const unsigned char router[ETH_ALEN] = {0x02, 0, 0, 0, 0, 0x01};
+    unsigned char *ip = packet->frame + ETH_HLEN, source[4];
+    memcpy(packet->frame, router, ETH_ALEN);
+    memcpy(packet->frame + ETH_ALEN, net->mac, ETH_ALEN);
+    memcpy(source, ip + 12, sizeof(source));
+    memcpy(ip + 12, ip + 16, sizeof(source));
+    memcpy(ip + 16, source, sizeof(source));
+    ip[20] = 0; /* type 0, echo reply: the sum (RFC 1624) grows by what the word lost */
+    unsigned sum = (unsigned)ip[22] << 8 | ip[23];
+    sum += 0x0800;
+    sum = (sum & 0xffff) + (sum >> 16);
+    ip[22] = (unsigned char)(sum >> 8);
+    ip[23] = (unsigned char)sum;
+    memset(&packet->header, 0, sizeof(packet->header));
+    assert_int_equal(write(net->tap[0], packet, length), length);
+}
+
+/* Kernels without the action skbedit do without this. */
+static void connections_from_within_reach_the_guest(void **state)
+{
+    struct fixture *fixture = *state;
+    static const unsigned char wanted[] = {169, 254, 104, 117, 10, 5, 0, 2};
+    struct error err = {0};
+    struct packet packet;
+    unsigned count;
+    if (!open_network(fixture, &err))
+        fail_msg("%s", err.text);
+    if (!fixture->network->nics[0].local)
+        skip();
+    const struct vmm_net *net = network_nics(fixture->network, &count);
+    FILE *ping = popen("ping -c 1 -W 5 10.5.0.2 > /dev/null", "r");
+    assert_non_null(ping);
+    size_t length = read_ipv4(net, &packet);
+    assert_memory_equal(packet.frame, net->mac, ETH_ALEN);
+    assert_memory_equal(packet.frame + ETH_HLEN + 12, wanted, sizeof(wanted));
+    answer_ping(net, &packet, length);
+    assert_int_equal(pclose(ping), 0);
+}
+
+/* "dev NAME" of the way to an address. */
+static bool goes_through(const char *address, const char *device)
+{
+    return run("ip route get %s | grep -q 'dev %s'", address, device) == 0;
+}
+
+static void connections_from_within_follow_the_addresses(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err = {0};
+    json_t *params = NULL;
+    assert_non_null(open_network(fixture, &err));
+    if (!fixture->network->nics[0].local)
+        skip();
+    assert_true(goes_through("10.5.0.2", "husk0"));
+    assert_int_equal(run("ip addr add 10.5.0.3/16 dev eth0"), 0);
+    for (int i = 0; i < 2; i++) { /* a second time without effect */
+        assert_int_equal(network_update(fixture->network, -1, &params, &err), 0);
+        json_decref(params);
+        assert_true(goes_through("10.5.0.3", "husk0"));
+    }
+    assert_int_equal(run("ip addr del 10.5.0.3/16 dev eth0"), 0);
+    assert_int_equal(network_update(fixture->network, -1, &params, &err), 0);
+    json_decref(params);
+    assert_true(goes_through("10.5.0.3", "eth0"));
+    assert_true(goes_through("10.5.0.2", "husk0"));
+    network_close(take_ptr(&fixture->network));
+    assert_true(goes_through("10.5.0.2", "lo"));
+    assert_int_equal(
+        run("ip route show table local | grep -q 'local 10.5.0.2 dev eth0 proto kernel scope host "
+            "src 10.5.0.2'"),
+        0);
+}
+
 static void nothing_stays_when_it_is_closed(void **state)
 {
     struct fixture *fixture = *state;
@@ -259,6 +348,7 @@ static void what_a_killed_monitor_left_is_cleaned(void **state)
     network_clean(fixture->dir_fd);
     assert_int_not_equal(run(IN_POD "tc filter show dev eth0 ingress | grep -q mirred", (int)fixture->pod),
                          0);
+    assert_int_equal(run(IN_POD "ip route get 10.5.0.2 | grep -q 'dev lo'", (int)fixture->pod), 0);
     assert_int_equal(run(IN_POD "tc filter show dev eth0 ingress | grep -q flowid", (int)fixture->pod), 0);
     assert_int_equal(run("ip link show host0 > /dev/null"), 0); /* back in its own namespace */
 }
@@ -370,6 +460,8 @@ int main(void)
         NETWORK_TEST(a_namespace_entry_must_be_one),
         NETWORK_TEST(a_namespace_without_path_is_made_with_lo_up),
         NETWORK_TEST(traffic_goes_to_the_tap_and_back_and_the_hosts_stack_is_silent),
+        NETWORK_TEST(connections_from_within_reach_the_guest),
+        NETWORK_TEST(connections_from_within_follow_the_addresses),
         NETWORK_TEST(nothing_stays_when_it_is_closed),
         NETWORK_TEST(what_a_killed_monitor_left_is_cleaned),
         NETWORK_TEST(two_sandboxes_can_not_share_a_namespace),
