@@ -1,5 +1,5 @@
 # Sourced by podman-*.sh after lib.sh: podman with husk as its runtime, on the image store of tests/bundle, and the same with
-# crun beside it. Containers and their storage are this script's own and gone at its end.
+# crun beside it. Containers, their storage and the networks of $podman_networks are this script's own and gone at its end.
 # shellcheck shell=bash disable=SC2154,SC2034
 command -v podman > /dev/null || skip "podman is not installed"
 images=$(dirname "$rootfs")/images
@@ -40,9 +40,11 @@ chmod +x "$work/bin/husk"
 podman() { command podman --runtime husk "$@"; }
 podman_crun() { command podman --runtime crun "$@"; }
 
+podman_networks=()
 podman_finish() {
   local status=$?
   command podman rm --all --force --time 0 > /dev/null 2>&1 || true
+  [ ${#podman_networks[@]} = 0 ] || command podman network rm --force "${podman_networks[@]}" > /dev/null 2>&1 || true
   grep -F " $work/" /proc/self/mountinfo | cut -d' ' -f5 | sort -r | xargs -r umount -l || true
   (exit $status) || false
   finish

@@ -6,14 +6,7 @@
 long
 . "$here/lib_podman.sh"
 
-many_finish() {
-  local status=$?
-  command podman rm --all --force --time 0 > /dev/null 2>&1 || true
-  command podman network rm --force hm1 > /dev/null 2>&1 || true
-  (exit $status) || false
-  podman_finish
-}
-trap many_finish EXIT
+podman_networks=(hm1)
 
 staying() { pgrep -x 'husk.*|conmon|aardvark-dns|netavark|podman|slirp4netns|pasta' | sort -n; }
 

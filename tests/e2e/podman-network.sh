@@ -5,15 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$here/lib_podman.sh"
 
-# podman's own finish first: it takes the containers away, which must be gone before their networks.
-networks_finish() {
-  local status=$?
-  command podman rm --all --force --time 0 > /dev/null 2>&1 || true
-  command podman network rm --force hn1 hn2 > /dev/null 2>&1 || true
-  (exit $status) || false
-  podman_finish
-}
-trap networks_finish EXIT
+podman_networks=(hn1 hn2)
 
 podman network create --subnet 10.93.0.0/24 hn1 > /dev/null
 podman network create --subnet 10.94.0.0/24 hn2 > /dev/null

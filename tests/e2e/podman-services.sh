@@ -6,14 +6,7 @@
 long
 . "$here/lib_podman.sh"
 
-services_finish() {
-  local status=$?
-  command podman rm --all --force --time 0 > /dev/null 2>&1 || true
-  command podman network rm --force hs1 > /dev/null 2>&1 || true
-  (exit $status) || false
-  podman_finish
-}
-trap services_finish EXIT
+podman_networks=(hs1)
 
 # shellcheck disable=SC2016 # for the container's shell
 postgres='printf "local all all trust\nhost all all all trust\n" > /tmp/hba
