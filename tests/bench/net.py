@@ -21,6 +21,7 @@ import time
 
 from vm import QemuVm, Vm
 
+COUNTERS = "/sys/kernel/debug/kvm"
 BRIDGE = "hbench0"
 HOST = "10.89.7.1"
 CPUS, MEMORY_MIB = 1, 1024  # of husk's VM, as its defaults are, and of QEMU's
@@ -28,6 +29,7 @@ TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 2, 0x1000, 0x4000
 START_SECONDS = 200
 TRIES = 4
+PATIENCE_SECONDS = 60
 
 
 def sh(command):
@@ -204,20 +206,22 @@ class PciVm(Vm):
 def iperf(place, seconds, *options):
     """Gbit/s that arrived. A flood of datagrams can keep out the connection that ends the measurement: then once more."""
     for _ in range(TRIES):
-        got = subprocess.run(["iperf3", "-J", "-t", str(seconds), "-c", place.address, *options], stdout=subprocess.PIPE, text=True)
-        if got.returncode == 0:
-            break
-        print(f"# iperf3 {' '.join(options)}: {json.loads(got.stdout).get('error')}", file=sys.stderr, flush=True)
+        got = subprocess.run(["iperf3", "-J", "-t", str(seconds), "-c", place.address, *options], stdout=subprocess.PIPE, text=True,
+                             timeout=seconds + PATIENCE_SECONDS)
+        said = json.loads(got.stdout)
+        # By bytes: what iperf3 calls lost leaves out datagrams that were under way when the receiver stopped counting.
+        if got.returncode == 0 and "sum_received" in said["end"]:
+            return said["end"]["sum_received"]["bytes"] * 8 / seconds / 1e9
+        print(f"# {place.name}, iperf3 {' '.join(options)}: {said.get('error', 'nothing was received')}", file=sys.stderr, flush=True)
         time.sleep(2)
-    else:
-        raise RuntimeError(f"iperf3 {' '.join(options)} failed {TRIES} times")
-    # By bytes: what iperf3 calls lost leaves out datagrams that were under way when the receiver stopped counting.
-    return json.loads(got.stdout)["end"]["sum_received"]["bytes"] * 8 / seconds / 1e9
+    raise RuntimeError(f"iperf3 {' '.join(options)} failed {TRIES} times")
 
 
 def vms():
-    """KVM's directories of counters, one a VM; none where debugfs is not mounted."""
-    return set(glob.glob("/sys/kernel/debug/kvm/*-*/"))
+    """KVM's directories of counters, one a VM; none where debugfs can't be mounted."""
+    if not os.path.exists(COUNTERS):
+        subprocess.run(["mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug"], check=False)
+    return set(glob.glob(f"{COUNTERS}/*-*/"))
 
 
 def kvm_count(place, name):
@@ -265,20 +269,31 @@ def steps():
     yield lambda place, seconds: redis(place, seconds, ", pipelined by 16", 8000, "-P", "16")
 
 
+def enter(place):
+    others = vms()
+    place.__enter__()
+    place.wait_for_servers()
+    place.vms = vms() - others
+
+
 def compare(runs, spec, root, seconds):
     """{(figure, unit): {place: [value of each run]}}"""
     results = {}
     with Bridge(), contextlib.ExitStack() as stack:
         places = [Container(2, "husk", spec, root), Container(3, "crun", spec, root), MicroVm(4, spec, root), PciPlace(5, spec, root)]
         for place in places:
-            others = vms()
-            stack.enter_context(place)
-            place.wait_for_servers()
-            place.vms = vms() - others
+            enter(place)
+            stack.push(place)
         for run in range(runs):
             for step in steps():
                 for place in places:
-                    got = step(place, seconds)
+                    try:
+                        got = step(place, seconds)
+                    except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # a guest that died or hangs
+                        print(f"# run {run + 1}, {place.name}: {error}; started anew", file=sys.stderr, flush=True)
+                        place.__exit__(None, None, None)
+                        enter(place)
+                        got = step(place, seconds)
                     print(f"# run {run + 1}, {place.name}: {', '.join(f'{f} {v:.4g}' for (f, _), v in got.items())}",
                           file=sys.stderr, flush=True)
                     for figure, value in got.items():
