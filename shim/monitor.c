@@ -97,7 +97,8 @@ static int state_init(struct container_state *state, const struct monitor_task *
 }
 
 /* Up to the moment the parent is told. */
-static int reach_created(struct monitor_container *monitor, int *signal_fd, struct error *err)
+static int reach_created(struct monitor_container *monitor, int *signal_fd, struct monitor_home *home,
+                         struct error *err)
 {
     const struct monitor_task *task = monitor->task;
     if (become_monitor(task, signal_fd, err) < 0 || state_init(&monitor->state, task, err) < 0 ||
@@ -106,7 +107,7 @@ static int reach_created(struct monitor_container *monitor, int *signal_fd, stru
         monitor_create(monitor, err) < 0)
         return -1;
     monitor->process.notify_path = notify_keep(task->notify_path, monitor->process.notify_kept);
-    if (monitor_enter_view(task->bundle, err) < 0)
+    if (monitor_enter_view(task->bundle, home, err) < 0)
         return -1;
     monitor->state.status = STATUS_CREATED;
     return container_state_write(task->container_fd, &monitor->state, err);
@@ -210,17 +211,24 @@ static void monitor_main(const void *arg, int channel_fd)
                                                     .notify_path = task->notify_path,
                                                     .sandbox = {.dir_fd = -1, .vmm_pidfd = -1},
                                                     .exit_status = -1}};
+    struct monitor_home home = {.mounts_fd = -1, .root_fd = -1};
     int signal_fd = -1;
     keep_own_fds(task, channel_fd);
-    if (reach_created(&monitor, &signal_fd, &err) == 0)
+    if (reach_created(&monitor, &signal_fd, &home, &err) == 0)
         err = (struct error){0};
     if (!monitor_report(channel_fd, &err)) {
+        /* The container's tree has no cgroups that could be removed, or has directories of their names. */
+        int failed = monitor_go_home(&home);
+        if (failed)
+            log_err("monitor: back to its mount namespace: %s", strerror(-failed));
         monitor_create_undo(&monitor);
         if (store_remove_container(task->store, task->id, &err) < 0)
             log_err("%s", err.text);
         _exit(1);
     }
     close(channel_fd);
+    monitor_home_close(&home);
+    host_cgroup_forget_origin(&monitor.cgroup);
     flock(task->container_fd, LOCK_UN);
     live(&monitor, signal_fd);
 }

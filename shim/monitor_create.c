@@ -201,10 +201,8 @@ int monitor_create(struct monitor_container *monitor, struct error *err)
         return -1;
     if ((shared ? join_sandbox(monitor, shared, err) : start_sandbox(monitor, &size, err)) < 0)
         return -1;
-    if (create_steps(monitor, err) == 0) {
-        host_cgroup_forget_origin(&monitor->cgroup);
+    if (create_steps(monitor, err) == 0)
         return 0;
-    }
     explain_failure(monitor, err);
     return -1;
 }

@@ -126,8 +126,12 @@ static int view_root(const struct bundle *bundle, struct error *err)
     return take_fd(&tree);
 }
 
-int monitor_enter_view(const struct bundle *bundle, struct error *err)
+int monitor_enter_view(const struct bundle *bundle, struct monitor_home *home, struct error *err)
 {
+    home->root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    home->mounts_fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (home->root_fd < 0 || home->mounts_fd < 0)
+        return error_set(err, errno, "monitor: its own mount namespace");
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         return error_set(err, errno, "monitor: a mount namespace");
     cleanup_fd int root = view_root(bundle, err);
@@ -143,4 +147,20 @@ int monitor_enter_view(const struct bundle *bundle, struct error *err)
         chdir("/") < 0)
         return error_set(err, errno, "monitor: change its root");
     return 0;
+}
+
+int monitor_go_home(const struct monitor_home *home)
+{
+    if (home->mounts_fd < 0)
+        return 0;
+    /* The namespace's root need not be the one that the process had. */
+    if (setns(home->mounts_fd, CLONE_NEWNS) < 0 || fchdir(home->root_fd) < 0 || chroot(".") < 0)
+        return -errno;
+    return 0;
+}
+
+void monitor_home_close(struct monitor_home *home)
+{
+    fd_close(&home->mounts_fd);
+    fd_close(&home->root_fd);
 }

@@ -16,9 +16,20 @@
 #include "common/error.h"
 #include "shim/bundle.h"
 
+/* The way back to the file system that the process had before: for what it has to undo there. */
+struct monitor_home {
+    int mounts_fd, root_fd; /* -1: it has not left */
+};
+
 /* Takes the calling process, which has one thread, into a mount namespace with the bundle's tree as its root.
  * The container is created, so that its mount points are there; a root without /proc and /dev is replaced by
- * an empty one. 0, or -1 with err filled: then the process is in no state to go on. */
-int monitor_enter_view(const struct bundle *bundle, struct error *err);
+ * an empty one. *home is to be closed by monitor_home_close, whatever the result. 0, or -1 with err filled:
+ * then the process can only go back. */
+int monitor_enter_view(const struct bundle *bundle, struct monitor_home *home, struct error *err);
+
+/* Back. 0, also when it has not left, or -errno. */
+int monitor_go_home(const struct monitor_home *home);
+
+void monitor_home_close(struct monitor_home *home);
 
 #endif

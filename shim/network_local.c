@@ -7,56 +7,18 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_packet.h>
-#include <linux/pkt_cls.h>
 #include <linux/rtnetlink.h>
-#include <linux/tc_act/tc_skbedit.h>
 
-#define HOST_BITS         32
-#define IP_DESTINATION_AT 16 /* in the IPv4 header */
+#define HOST_BITS 32
 
 static uint32_t source_address(void)
 {
     return inet_addr(NETWORK_LOCAL_SOURCE);
 }
 
-/* The action: this is for the host's stack, whatever MAC address it was sent to (the router's, by the guest).
- */
-static void put_to_host(struct nlmsghdr *message)
-{
-    const struct tc_skbedit parameters = {.action = TC_ACT_OK};
-    struct nlattr *actions = mnl_attr_nest_start(message, TCA_U32_ACT);
-    struct nlattr *first = mnl_attr_nest_start(message, 1);
-    mnl_attr_put_strz(message, TCA_ACT_KIND, "skbedit");
-    struct nlattr *options = mnl_attr_nest_start(message, TCA_ACT_OPTIONS);
-    mnl_attr_put(message, TCA_SKBEDIT_PARMS, sizeof(parameters), &parameters);
-    mnl_attr_put_u16(message, TCA_SKBEDIT_PTYPE, PACKET_HOST);
-    mnl_attr_nest_end(message, options);
-    mnl_attr_nest_end(message, first);
-    mnl_attr_nest_end(message, actions);
-}
-
-/* What the guest sends to the source address, before the redirection sees it. */
 int network_local_add_tap(uint32_t tap, struct mnl_socket *socket, struct error *err)
 {
-    char buffer[NETLINK_REQUEST_BYTES];
-    _Alignas(struct tc_u32_sel) char one[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = {0};
-    struct tc_u32_sel *selector = (void *)one;
-    selector->flags = TC_U32_TERMINAL;
-    selector->nkeys = 1;
-    selector->keys[0] =
-        (struct tc_u32_key){.mask = UINT32_MAX, .val = source_address(), .off = IP_DESTINATION_AT};
-    struct tcmsg *header = netlink_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, sizeof(*header));
-    header->tcm_family = AF_UNSPEC;
-    header->tcm_ifindex = (int)tap;
-    header->tcm_parent = NETWORK_FILTER_PARENT;
-    header->tcm_info = TC_H_MAKE((NETWORK_FILTER_PRIORITY - 1) << 16, htons(ETH_P_IP));
-    mnl_attr_put_strz((void *)buffer, TCA_KIND, "u32");
-    struct nlattr *options = mnl_attr_nest_start((void *)buffer, TCA_OPTIONS);
-    mnl_attr_put((void *)buffer, TCA_U32_SEL, sizeof(one), one);
-    put_to_host((void *)buffer);
-    mnl_attr_nest_end((void *)buffer, options);
-    return netlink_request(socket, buffer, err) == 0 ? 0 : error_wrap(err, "filter");
+    return network_redirect_except(tap, source_address(), socket, err);
 }
 
 /* A request about an address's route in the local table: the kernel's own (RTN_LOCAL) through the interface,

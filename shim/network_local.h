@@ -6,6 +6,9 @@
  * and one to the tap put in its place, with a source address that leads back. The guest answers by its
  * default route, to that address, which is how the answer is told from what the interface is to send. The
  * guest itself is not told of anything. IPv4 only; without a default route in the guest there is no answer.
+ *
+ * Trust: whatever the guest sends to the source address reaches the namespace's own stack, and what listens
+ * there on all addresses, as what it sends to its gateway reaches the host's. It is not forwarded.
  */
 #ifndef HUSK_SHIM_NETWORK_LOCAL_H
 #define HUSK_SHIM_NETWORK_LOCAL_H

@@ -12,14 +12,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/tc_act/tc_mirred.h>
+#include <linux/tc_act/tc_skbedit.h>
 #include <linux/virtio_net.h>
 #include <string.h>
 #include <sys/ioctl.h>
+
+/* After the filters that others may have there (a policy's, say), whose default priorities begin at 49152 and
+ * go down: a packet that they drop is not redirected. */
+#define FILTER_PRIORITY    60000u
+#define EXCEPTION_PRIORITY (FILTER_PRIORITY - 1)
+#define FILTER_PARENT      TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) /* the same hook of either qdisc */
+#define IP_DESTINATION_AT  16                                       /* in the IPv4 header */
 
 /* One queue of a tap. The name is the kernel's choice for the first, and given for the others. */
 static int tap_open_queue(char name[IFNAMSIZ], bool multiqueue, struct error *err)
@@ -149,30 +159,75 @@ static int redirect_add_qdisc(uint32_t interface, struct mnl_socket *socket, str
     return error_set(err, own.code, "ingress qdisc");
 }
 
-/* A request about our filter on an interface. Without a kind: a deletion takes either. */
-static void redirect_start(void *buffer, uint16_t type, uint16_t flags, uint32_t interface, const char *kind)
+/* A request about a filter of ours on an interface: priority and protocol tell which. Without a kind: a
+ * deletion takes either. */
+static void filter_start(void *buffer, uint16_t type, uint16_t flags, uint32_t interface, uint32_t priority,
+                         uint16_t protocol, const char *kind)
 {
     struct tcmsg *header = netlink_start(buffer, type, flags, sizeof(*header));
     header->tcm_family = AF_UNSPEC;
     header->tcm_ifindex = (int)interface;
-    header->tcm_parent = NETWORK_FILTER_PARENT;
-    header->tcm_info = TC_H_MAKE(NETWORK_FILTER_PRIORITY << 16, htons(ETH_P_ALL));
+    header->tcm_parent = FILTER_PARENT;
+    header->tcm_info = TC_H_MAKE(priority << 16, htons(protocol));
     if (kind)
         mnl_attr_put_strz(buffer, TCA_KIND, kind);
 }
 
-/* The list of one action: mirred egress redirect dev `to`. */
+static void redirect_start(void *buffer, uint16_t type, uint16_t flags, uint32_t interface, const char *kind)
+{
+    filter_start(buffer, type, flags, interface, FILTER_PRIORITY, ETH_P_ALL, kind);
+}
+
+/* The list of one action, up to its options, which are the caller's to fill. */
+struct action {
+    struct nlattr *list, *first, *options;
+};
+
+static struct action action_start(struct nlmsghdr *message, uint16_t type, const char *kind)
+{
+    struct action action;
+    action.list = mnl_attr_nest_start(message, type);
+    action.first = mnl_attr_nest_start(message, 1);
+    mnl_attr_put_strz(message, TCA_ACT_KIND, kind);
+    action.options = mnl_attr_nest_start(message, TCA_ACT_OPTIONS);
+    return action;
+}
+
+static void action_end(struct nlmsghdr *message, const struct action *action)
+{
+    mnl_attr_nest_end(message, action->options);
+    mnl_attr_nest_end(message, action->first);
+    mnl_attr_nest_end(message, action->list);
+}
+
+/* mirred egress redirect dev `to` */
 static void put_redirect(struct nlmsghdr *message, uint16_t type, uint32_t to)
 {
-    struct tc_mirred mirred = {.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = to};
-    struct nlattr *actions = mnl_attr_nest_start(message, type);
-    struct nlattr *first = mnl_attr_nest_start(message, 1);
-    mnl_attr_put_strz(message, TCA_ACT_KIND, "mirred");
-    struct nlattr *parameters = mnl_attr_nest_start(message, TCA_ACT_OPTIONS);
+    const struct tc_mirred mirred = {.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = to};
+    struct action action = action_start(message, type, "mirred");
     mnl_attr_put(message, TCA_MIRRED_PARMS, sizeof(mirred), &mirred);
-    mnl_attr_nest_end(message, parameters);
-    mnl_attr_nest_end(message, first);
-    mnl_attr_nest_end(message, actions);
+    action_end(message, &action);
+}
+
+/* skbedit ptype host pass */
+static void put_to_host(struct nlmsghdr *message, uint16_t type)
+{
+    const struct tc_skbedit skbedit = {.action = TC_ACT_OK};
+    struct action action = action_start(message, type, "skbedit");
+    mnl_attr_put(message, TCA_SKBEDIT_PARMS, sizeof(skbedit), &skbedit);
+    mnl_attr_put_u16(message, TCA_SKBEDIT_PTYPE, PACKET_HOST);
+    action_end(message, &action);
+}
+
+/* The selector of u32 with one key; any packet matches one of zeroes. */
+static void put_u32_key(struct nlmsghdr *message, const struct tc_u32_key *key)
+{
+    _Alignas(struct tc_u32_sel) char bytes[sizeof(struct tc_u32_sel) + sizeof(*key)] = {0};
+    struct tc_u32_sel *selector = (void *)bytes;
+    selector->flags = TC_U32_TERMINAL;
+    selector->nkeys = 1;
+    selector->keys[0] = *key;
+    mnl_attr_put(message, TCA_U32_SEL, sizeof(bytes), bytes);
 }
 
 static int redirect_add_matchall(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
@@ -185,17 +240,14 @@ static int redirect_add_matchall(uint32_t from, uint32_t to, struct mnl_socket *
     return netlink_request(socket, buffer, err);
 }
 
-/* The same by the older classifier: one key that any packet matches. */
+/* The same by the older classifier. */
 static int redirect_add_u32(uint32_t from, uint32_t to, struct mnl_socket *socket, struct error *err)
 {
     char buffer[NETLINK_REQUEST_BYTES];
-    _Alignas(struct tc_u32_sel) char all[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = {0};
-    struct tc_u32_sel *selector = (void *)all;
-    selector->flags = TC_U32_TERMINAL;
-    selector->nkeys = 1;
+    const struct tc_u32_key any = {0};
     redirect_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from, "u32");
     struct nlattr *options = mnl_attr_nest_start((void *)buffer, TCA_OPTIONS);
-    mnl_attr_put((void *)buffer, TCA_U32_SEL, sizeof(all), all);
+    put_u32_key((void *)buffer, &any);
     put_redirect((void *)buffer, TCA_U32_ACT, to);
     mnl_attr_nest_end((void *)buffer, options);
     return netlink_request(socket, buffer, err);
@@ -233,6 +285,18 @@ int network_redirect_add(uint32_t interface, uint32_t tap, struct mnl_socket *so
     return error_wrap(err, "redirect");
 }
 
+int network_redirect_except(uint32_t tap, uint32_t address, struct mnl_socket *socket, struct error *err)
+{
+    char buffer[NETLINK_REQUEST_BYTES];
+    const struct tc_u32_key to = {.mask = UINT32_MAX, .val = address, .off = IP_DESTINATION_AT};
+    filter_start(buffer, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, tap, EXCEPTION_PRIORITY, ETH_P_IP, "u32");
+    struct nlattr *options = mnl_attr_nest_start((void *)buffer, TCA_OPTIONS);
+    put_u32_key((void *)buffer, &to);
+    put_to_host((void *)buffer, TCA_U32_ACT);
+    mnl_attr_nest_end((void *)buffer, options);
+    return netlink_request(socket, buffer, err) == 0 ? 0 : error_wrap(err, "filter");
+}
+
 static int filter_count(const struct nlmsghdr *message, void *arg)
 {
     unsigned *count = arg;
@@ -256,7 +320,7 @@ void network_redirect_remove(uint32_t interface, struct mnl_socket *socket)
         return; /* there was none of ours */
     struct tcmsg *header = netlink_start(buffer, RTM_GETTFILTER, 0, sizeof(*header));
     header->tcm_ifindex = (int)interface;
-    header->tcm_parent = NETWORK_FILTER_PARENT;
+    header->tcm_parent = FILTER_PARENT;
     if (netlink_dump(socket, buffer, filter_count, filter_count_restart, &others, NULL) < 0 || others > 0)
         return;
     /* Only ours, of kind "ingress": someone's clsact has another kind, and the kernel then refuses. */

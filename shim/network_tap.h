@@ -15,18 +15,10 @@
 #include "shim/network_snapshot.h"
 #include "shim/vmm_net.h"
 
-#include <linux/pkt_sched.h>
-
 struct mnl_socket;
 
 /* The names of taps: "husk" and a number that the kernel chooses. */
 #define NETWORK_TAP_PREFIX "husk"
-
-/* Where the redirection's filters lie: on the hook of either qdisc that has it, and after the filters that
- * others may have there (a policy's, say), whose default priorities begin at 49152 and go down: a packet that
- * they drop is not redirected. */
-#define NETWORK_FILTER_PARENT   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
-#define NETWORK_FILTER_PRIORITY 60000u
 
 /* Makes the tap for an interface in the current network namespace: `pairs` queue pairs (1 to
  * VMM_NET_QUEUES_MAX), up, with the interface's MTU, MAC address and queue length, and a
@@ -44,6 +36,11 @@ int network_tap_set_mtu(uint32_t index, uint32_t mtu, struct mnl_socket *socket,
 /* Redirects all traffic between the interface and the tap. 0, or -1 with err filled: then neither is
  * redirected. */
 int network_redirect_add(uint32_t interface, uint32_t tap, struct mnl_socket *socket, struct error *err);
+
+/* Has what the tap receives for an IPv4 address (in network order) go to the host's own stack in place of the
+ * interface, whatever MAC address it was sent to. After network_redirect_add. 0, or -1 with err filled: the
+ * kernel may lack tc's action skbedit. */
+int network_redirect_except(uint32_t tap, uint32_t address, struct mnl_socket *socket, struct error *err);
 
 /* Ends the redirection of an interface, by whichever sandbox; other filters stay. Fine when there is none. */
 void network_redirect_remove(uint32_t interface, struct mnl_socket *socket);

@@ -57,36 +57,44 @@ gone() { # gone WHERE
 cgroups_list() { find /sys/fs/cgroup -type d -name "*$id*" 2> /dev/null || true; }
 processes_all() { pgrep -af "$fake|--config-dir $work/etc" | grep -v strace || true; }
 
-# Kills `husk ARGUMENTS` at one system call after the other. BEFORE makes the container's state; -f kills each process that
-# comes of the command at its own such call.
-sweep() { # sweep BEFORE [-f] -- ARGUMENT...
-  local before=$1 follow=() where name k at=$((RANDOM % stride)) calls
-  shift
+# Kills `husk ARGUMENTS` at the K-th system call NAME. BEFORE makes the container's state; -f kills each process that comes of the
+# command at its own such call.
+kill_at() { # kill_at BEFORE NAME K [-f] -- ARGUMENT...
+  local before=$1 name=$2 k=$3 follow=() status=0
+  shift 3
   if [ "$1" = -f ]; then
     follow=(-f)
     shift
   fi
   shift
+  local where="$* killed at $name $k"
+  eval "$before" || fail "$where: before it: $(tail -n 3 "$log")"
+  traced "${follow[@]}" -o /dev/null "--inject=$name:signal=KILL:when=$k" -- "$@" || status=$?
+  [ $status != 124 ] || fail "$where: hangs"
+  kills=$((kills + (status == 137)))
+  true_and_whole "$where"
+  gone "$where"
+}
+
+# The same at one system call after the other.
+sweep() { # sweep BEFORE [-f] -- ARGUMENT...
+  local before=$1 at=$((RANDOM % stride)) name k calls
+  shift
   eval "$before"
-  mapfile -t calls < <(calls_list "${follow[@]}" -- "$@")
+  mapfile -t calls < <(calls_list "$@")
   gone "$*"
   [ ${#calls[@]} -gt 20 ] || fail "$*: ${#calls[@]} system calls only"
   for (( ; at < ${#calls[@]}; at += stride)); do
     read -r name k <<< "${calls[at]}"
-    where="$* killed at $name $k"
-    eval "$before" || fail "$where: before it: $(tail -n 3 "$log")"
-    local status=0
-    traced "${follow[@]}" -o /dev/null "--inject=$name:signal=KILL:when=$k" -- "$@" || status=$?
-    [ $status != 124 ] || fail "$where: hangs"
-    kills=$((kills + (status == 137)))
-    true_and_whole "$where"
-    gone "$where"
+    kill_at "$before" "$name" "$k" "$@"
   done
 }
 
 create() { fake_husk create --bundle "$bundle" "$id" > /dev/null 2>&1 < /dev/null; }
 create_paused() { create && fake_husk pause "$id"; }
 
+# With the pid file half made: the container is ready, and its monitor in a file system without cgroups.
+kill_at true renameat 1 -- create --bundle "$bundle" --pid-file "$work/pid" "$id"
 sweep true -- create --bundle "$bundle" --pid-file "$work/pid" "$id"
 sweep true -f -- create --bundle "$bundle" "$id"
 sweep create -- start "$id"

@@ -271,11 +271,11 @@ static void connections_from_within_reach_the_guest(void **state)
     struct error err = {0};
     struct packet packet;
     unsigned count;
-    if (!open_network(fixture, &err))
-        fail_msg("%s", err.text);
-    if (!fixture->network->nics[0].local)
+    const struct network *network = open_network(fixture, &err);
+    assert_non_null(network);
+    if (!network->nics[0].local)
         skip();
-    const struct vmm_net *net = network_nics(fixture->network, &count);
+    const struct vmm_net *net = network_nics(network, &count);
     FILE *ping = popen("ping -c 1 -W 5 10.5.0.2 > /dev/null", "r");
     assert_non_null(ping);
     size_t length = read_ipv4(net, &packet);
@@ -296,18 +296,19 @@ static void connections_from_within_follow_the_addresses(void **state)
     struct fixture *fixture = *state;
     struct error err = {0};
     json_t *params = NULL;
-    assert_non_null(open_network(fixture, &err));
-    if (!fixture->network->nics[0].local)
+    struct network *network = open_network(fixture, &err);
+    assert_non_null(network);
+    if (!network->nics[0].local)
         skip();
     assert_true(goes_through("10.5.0.2", "husk0"));
     assert_int_equal(run("ip addr add 10.5.0.3/16 dev eth0"), 0);
     for (int i = 0; i < 2; i++) { /* a second time without effect */
-        assert_int_equal(network_update(fixture->network, -1, &params, &err), 0);
+        assert_int_equal(network_update(network, -1, &params, &err), 0);
         json_decref(params);
         assert_true(goes_through("10.5.0.3", "husk0"));
     }
     assert_int_equal(run("ip addr del 10.5.0.3/16 dev eth0"), 0);
-    assert_int_equal(network_update(fixture->network, -1, &params, &err), 0);
+    assert_int_equal(network_update(network, -1, &params, &err), 0);
     json_decref(params);
     assert_true(goes_through("10.5.0.3", "eth0"));
     assert_true(goes_through("10.5.0.2", "husk0"));
