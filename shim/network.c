@@ -72,7 +72,7 @@ int network_add_nic(struct network *network, const struct network_interface *lin
     struct error own = {0};
     nic->local = network_local_add_tap(nic->tap, network->socket, &own) == 0;
     if (!nic->local)
-        log_warn("interface %s: not reached from within its network namespace: %s", link->name, own.text);
+        log_info("interface %s: not reached from within its network namespace: %s", link->name, own.text);
     network_set_local(network, nic, link);
     log_debug("nic interface=%s index=%u tap=%u queues=%u vhost=%d", link->name, link->index, nic->tap,
               net->queues, net->vhost);
