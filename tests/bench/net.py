@@ -269,9 +269,10 @@ def steps():
     yield lambda place, seconds: redis(place, seconds, ", pipelined by 16", 8000, "-P", "16")
 
 
-def enter(place):
+def start(place, enter):
+    """Starts a place by `enter`; it answers then."""
     others = vms()
-    place.__enter__()
+    enter(place)
     place.wait_for_servers()
     place.vms = vms() - others
 
@@ -282,8 +283,7 @@ def compare(runs, spec, root, seconds):
     with Bridge(), contextlib.ExitStack() as stack:
         places = [Container(2, "husk", spec, root), Container(3, "crun", spec, root), MicroVm(4, spec, root), PciPlace(5, spec, root)]
         for place in places:
-            enter(place)
-            stack.push(place)
+            start(place, stack.enter_context)
         for run in range(runs):
             for step in steps():
                 for place in places:
@@ -292,7 +292,7 @@ def compare(runs, spec, root, seconds):
                     except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # a guest that died or hangs
                         print(f"# run {run + 1}, {place.name}: {error}; started anew", file=sys.stderr, flush=True)
                         place.__exit__(None, None, None)
-                        enter(place)
+                        start(place, type(place).__enter__)
                         got = step(place, seconds)
                     print(f"# run {run + 1}, {place.name}: {', '.join(f'{f} {v:.4g}' for (f, _), v in got.items())}",
                           file=sys.stderr, flush=True)
