@@ -24,11 +24,16 @@ look='stat -c "%F %a %u %g" /dev/disk0; blkid -p -o value -s LABEL /dev/disk0; b
 pod_start
 no_disk() { [ "$(husk exec pod sh -c 'ls /sys/block | wc -l' < /dev/null)" = 0 ]; }
 ok "no disk before" no_disk
+vmm=$(pgrep -x husk-vmm | grep -vxF "${processes_before:-none}")
+vmm_disks() { # one line for each descriptor of the device that the VMM has: number and flags
+  find /proc/"$vmm"/fd -lname "$loop" -printf '%f\n' | while read -r fd; do echo "$fd $(awk '/^flags:/ { print $2 }' "/proc/$vmm/fdinfo/$fd")"; done
+}
 guest_config=$(device rwm)
 wanted=$(in_crun sh -c "$look")
 guest_config+=$pod_join
 equal "a writable device" "$(in_guest sh -c "$look")" "$wanted"
 wait_for 10 no_disk || fail "the disk stays after its container"
+equal "the VMM's descriptors of it afterwards" "$(vmm_disks)" ""
 
 guest_config=$(device r)
 wanted=$(in_crun sh -c "$look")
@@ -39,11 +44,7 @@ bundle_make "$bundle" ".process.args = [\"sleep\", \"1000\"] $guest_config"
 ok "a container that runs with a disk" husk run --detach --bundle "$bundle" reader > "$work/out" < /dev/null
 equal "a read-only device's disk" "$(husk exec reader sh -c 'cat /sys/block/vda/ro; blockdev --setrw /dev/disk0; dd if=/dev/zero of=/dev/disk0 count=1 2> /dev/null || echo refused' < /dev/null 2> "$work/err")" \
   "$(printf '1\nrefused')"
-vmm=$(pgrep -x husk-vmm | grep -vxF "${processes_before:-none}")
-# The newest: the disk of an earlier container may still be open, when the guest let go of it too late for its end to take it away.
-for fd in $(find /proc/"$vmm"/fd -lname "$loop" -printf '%f\n' | sort -n); do
-  flags=$(awk '/^flags:/ { print $2 }' "/proc/$vmm/fdinfo/$fd")
-done
+flags=$(vmm_disks | sed 's/^.* //')
 equal "how the VMM has it open" $((0${flags:?the disk is not open} & 3)) 0
 husk delete --force reader
 
@@ -66,4 +67,5 @@ wanted=$(in_crun sh -c "$look")
 guest_config+=$pod_join
 equal "the device file bound" "$(in_guest sh -c "$look")" "$wanted"
 wait_for 10 no_disk || fail "disks stay after their containers"
+equal "the VMM's descriptors of disks at last" "$(vmm_disks)" ""
 husk delete --force pod

@@ -279,7 +279,7 @@ bool virtio_mmio_in_use(struct virtio_mmio *mmio)
     /* Who holds the lock may be waiting for the thread that asks. */
     if (pthread_mutex_trylock(&mmio->lock) != 0)
         return true;
-    bool used = mmio->status != 0;
+    bool used = mmio->status & VIRTIO_CONFIG_S_DRIVER;
     pthread_mutex_unlock(&mmio->lock);
     return used;
 }

@@ -42,9 +42,8 @@ void virtio_mmio_show_placeholder(void *page);
 
 /* The device; the transport's. Any thread. */
 struct virtio_device *virtio_mmio_device(const struct virtio_mmio *mmio);
-/* Whether a driver holds the device: its status is not 0, or is just being written. Does not wait. Any
- * thread.
- */
+/* Whether a driver holds the device: its status says so, or is just being written. (Linux acknowledges a
+ * device again that its driver has left.) Does not wait. Any thread. */
 bool virtio_mmio_in_use(struct virtio_mmio *mmio);
 /* Interrupts raised so far by the device's side (those of vhost not counted). Any thread. */
 uint64_t virtio_mmio_interrupts(const struct virtio_mmio *mmio);
