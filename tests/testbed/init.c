@@ -11,11 +11,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -287,6 +289,20 @@ static void switch_root(void)
         fail("shared propagation");
 }
 
+/*
+ * Holds a VM with one vCPU for as long as the testbed lives. With the first VM KVM patches jumps into the
+ * kernel's code, in the scheduler among it, and out again with the last; the emulator's other CPU may then
+ * run half of a patched instruction (tests/README.md).
+ */
+static void hold_vm(void)
+{
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+    if (vm < 0 || ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm, KVM_CREATE_VCPU, 0) < 0)
+        fail("a VM to hold");
+    for (;;)
+        pause();
+}
+
 int main(void)
 {
     int status = 0;
@@ -310,6 +326,8 @@ int main(void)
     sethostname("testbed", 7);
     if (later < 0 || waitpid(later, &status, 0) != later || status)
         fail("modules");
+    if (fork() == 0)
+        hold_vm();
     execl("/run/testbed/exec-server", "exec-server", config("token"), config("port"), "eth1",
           config("address"), config("build"), NULL);
     fail("exec-server");
