@@ -29,6 +29,7 @@ struct shared {
     uint64_t dir[DIRS];
     atomic_uint unexpected;
     atomic_int example;
+    atomic_bool done;
 };
 
 struct thread {
@@ -197,8 +198,58 @@ static void test_threads_on_one_tree(void **state)
     fs_rig_fini(&shared.rig);
 }
 
+/* Moves a file to and fro between two directories. */
+static void *move_run(void *arg)
+{
+    struct thread *thread = arg;
+    struct shared *shared = thread->shared;
+    while (!atomic_load(&shared->done)) {
+        if (renameat(shared->rig.dir, "dir0/moving", shared->rig.dir, "dir1/moving") < 0)
+            expect(shared, -errno);
+        if (renameat(shared->rig.dir, "dir1/moving", shared->rig.dir, "dir0/moving") < 0)
+            expect(shared, -errno);
+    }
+    return NULL;
+}
+
+/* openat2 says EXDEV of a file that leaves the directory while it is looked up in it. */
+static void test_a_name_beside_a_rename(void **state)
+{
+    (void)state;
+    static struct shared shared;
+    struct thread thread[2] = {{.shared = &shared}, {.shared = &shared}};
+    struct fuse_entry_out entry;
+    uint64_t fh;
+    fs_rig_init(&shared.rig, FS_CACHE_AUTO, false, FD_LIMIT);
+    struct fs_caller *caller = fs_caller_new(&shared.rig.server);
+    assert_int_equal(fs_caller_init(caller, 0), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "dir%u", i);
+        assert_int_equal(fs_mkdir(caller, FUSE_ROOT_ID, name, 0755, &entry), 0);
+        shared.dir[i] = entry.nodeid;
+    }
+    assert_int_equal(fs_create(caller, shared.dir[0], "moving", O_RDWR, 0644, &entry, &fh), 0);
+    assert_int_equal(fs_release(caller, FUSE_RELEASE, entry.nodeid, fh), 0);
+    fs_forget(caller, entry.nodeid, 1);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&thread[i].id, NULL, move_run, &thread[i]), 0);
+    /* rmdir opens what it is to remove, and never removes a file. */
+    for (unsigned i = 0; i < 100000; i++)
+        expect(&shared, fs_remove(caller, FUSE_RMDIR, shared.dir[i % 2], "moving"));
+    atomic_store(&shared.done, true);
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(thread[i].id, NULL);
+    if (atomic_load(&shared.unexpected))
+        print_error("unexpected error %d\n", atomic_load(&shared.example));
+    assert_int_equal(atomic_load(&shared.unexpected), 0);
+    fs_caller_free(caller);
+    fs_rig_fini(&shared.rig);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads_on_one_tree)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads_on_one_tree),
+                                       cmocka_unit_test(test_a_name_beside_a_rename)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define RACES_MAX 16 /* how often a walk starts again because names moved meanwhile */
+#define RACES_MAX 16 /* how often a walk, or a look at a name, starts again because names moved meanwhile */
 
 /* ---- the cache of fds ---- */
 
@@ -143,8 +143,15 @@ int fs_openat_path(int dir_fd, const char *name)
 {
     struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
-    long fd = syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
-    return fd < 0 ? -errno : (int)fd;
+    long fd = -1;
+    /* EXDEV: the file has left the directory between the look at its name and the check that it is beneath.
+     * Another of that name may be there by now; one that comes and goes without end is not. */
+    for (unsigned i = 0; i < RACES_MAX && fd < 0; i++) {
+        fd = syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+        if (fd < 0 && errno != EXDEV)
+            return -errno;
+    }
+    return fd < 0 ? -ENOENT : (int)fd;
 }
 
 /* The ancestors of `inode` without an fd, topmost first, each referenced, ending with the inode itself; below
