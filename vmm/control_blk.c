@@ -9,7 +9,7 @@
 #include "vmm/blk_option.h"
 #include "vmm/machine.h"
 #include "vmm/nursery.h"
-#include "vmm/virtio/mmio.h"
+#include "vmm/virtio/transport.h"
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -18,10 +18,9 @@
 /* The slot of the disk with this serial, or -1. */
 static int find_slot(const struct machine *machine, const char *serial)
 {
-    unsigned count = machine_slot_count(machine);
-    for (unsigned i = 0; i < count; i++) {
-        const struct virtio_mmio *mmio = machine_slot_device(machine, i);
-        const struct virtio_device *device = mmio ? virtio_mmio_device(mmio) : NULL;
+    for (unsigned i = 0; i < MACHINE_SLOTS_END; i++) {
+        const struct virtio_transport *transport = machine_slot_device(machine, i);
+        const struct virtio_device *device = transport ? virtio_transport_device(transport) : NULL;
         if (device && device->ops->id == VIRTIO_ID_BLOCK && strcmp(virtio_blk_serial(device), serial) == 0)
             return (int)i;
     }
@@ -49,7 +48,7 @@ static struct virtio_device *get_device(const struct control_target *target,
                                         const struct control_request *request, struct error *err)
 {
     int slot = get_slot(target, request, err);
-    return slot < 0 ? NULL : virtio_mmio_device(machine_slot_device(target->machine, (unsigned)slot));
+    return slot < 0 ? NULL : virtio_transport_device(machine_slot_device(target->machine, (unsigned)slot));
 }
 
 static int get_limits(const struct control_request *request, struct virtio_blk_options *options,
@@ -129,7 +128,7 @@ int control_blk_attach(void *arg, struct control_request *request, json_t **resu
     if (nursery_call(target->nursery, make_device, &errand) < 0 ||
         machine_attach(target->machine, errand.device, &slot, err) < 0)
         return -1;
-    machine_slot_name(slot, name);
+    machine_slot_name(target->machine, slot, name);
     *result = json_pack("{s:s}", "device", name);
     return 0;
 }

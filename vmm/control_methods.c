@@ -3,7 +3,7 @@
 
 #include "common/json.h"
 #include "vmm/machine.h"
-#include "vmm/virtio/mmio.h"
+#include "vmm/virtio/transport.h"
 
 #include <errno.h>
 
@@ -19,14 +19,16 @@ static json_t *statistics_json(const struct virtio_device *device)
     return object;
 }
 
-static json_t *device_json(unsigned slot, struct virtio_mmio *mmio)
+static json_t *device_json(const struct machine *machine, unsigned slot)
 {
-    const struct virtio_device *device = virtio_mmio_device(mmio);
+    struct virtio_transport *transport = machine_slot_device(machine, slot);
+    const struct virtio_device *device = virtio_transport_device(transport);
     char name[MACHINE_SLOT_NAME_BYTES];
-    machine_slot_name(slot, name);
+    machine_slot_name(machine, slot, name);
     return json_pack("{s:s, s:s, s:i, s:b, s:I, s:o}", "device", name, "type", device->ops->name, "queues",
-                     (int)device->queue_count, "in_use", virtio_mmio_in_use(mmio), "interrupts",
-                     (json_int_t)virtio_mmio_interrupts(mmio), "statistics", statistics_json(device));
+                     (int)device->queue_count, "in_use", virtio_transport_in_use(transport), "interrupts",
+                     (json_int_t)virtio_transport_interrupts(transport), "statistics",
+                     statistics_json(device));
 }
 
 static int get_status(void *arg, struct control_request *request, json_t **result, struct error *err)
@@ -35,17 +37,13 @@ static int get_status(void *arg, struct control_request *request, json_t **resul
     struct exit_counts exits;
     (void)request;
     json_t *devices = json_array();
-    unsigned slots = machine_slot_count(target->machine), free_slots = 0;
-    for (unsigned i = 0; i < slots; i++) {
-        struct virtio_mmio *mmio = machine_slot_device(target->machine, i);
-        if (mmio)
-            json_array_append_new(devices, device_json(i, mmio));
-        else
-            free_slots++;
+    for (unsigned i = 0; i < MACHINE_SLOTS_END; i++) {
+        if (machine_slot_device(target->machine, i))
+            json_array_append_new(devices, device_json(target->machine, i));
     }
     machine_get_exits(target->machine, &exits);
     *result = json_pack("{s:s*, s:o, s:o, s:i}", "id", target->id, "exits", status_exits_json(&exits),
-                        "devices", devices, "free_slots", (int)free_slots);
+                        "devices", devices, "free_slots", (int)machine_free_windows(target->machine));
     return *result ? 0 : error_set(err, ENOMEM, "status");
 }
 
@@ -61,8 +59,8 @@ int control_slot_detach(struct control_target *target, unsigned slot, const stru
 json_t *control_slot_describe(const struct control_target *target, unsigned slot)
 {
     char name[MACHINE_SLOT_NAME_BYTES];
-    machine_slot_name(slot, name);
-    bool in_use = virtio_mmio_in_use(machine_slot_device(target->machine, slot));
+    machine_slot_name(target->machine, slot, name);
+    bool in_use = virtio_transport_in_use(machine_slot_device(target->machine, slot));
     return json_pack("{s:s, s:b}", "device", name, "in_use", in_use);
 }
 

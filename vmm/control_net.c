@@ -6,8 +6,8 @@
 #include "vmm/io_threads.h"
 #include "vmm/machine.h"
 #include "vmm/net_option.h"
-#include "vmm/virtio/mmio.h"
 #include "vmm/virtio/net.h"
+#include "vmm/virtio/transport.h"
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -15,10 +15,9 @@
 /* The slot of the network device with this id, or -1. */
 static int find_slot(const struct machine *machine, uint32_t id)
 {
-    unsigned count = machine_slot_count(machine);
-    for (unsigned i = 0; i < count; i++) {
-        const struct virtio_mmio *mmio = machine_slot_device(machine, i);
-        const struct virtio_device *device = mmio ? virtio_mmio_device(mmio) : NULL;
+    for (unsigned i = 0; i < MACHINE_SLOTS_END; i++) {
+        const struct virtio_transport *transport = machine_slot_device(machine, i);
+        const struct virtio_device *device = transport ? virtio_transport_device(transport) : NULL;
         if (device && device->ops->id == VIRTIO_ID_NET && virtio_net_id(device) == id)
             return (int)i;
     }
@@ -50,7 +49,7 @@ static struct virtio_device *get_device(const struct control_target *target,
                                         const struct control_request *request, struct error *err)
 {
     int slot = get_slot(target, request, err);
-    return slot < 0 ? NULL : virtio_mmio_device(machine_slot_device(target->machine, (unsigned)slot));
+    return slot < 0 ? NULL : virtio_transport_device(machine_slot_device(target->machine, (unsigned)slot));
 }
 
 /* Parameters into options; descriptors are not taken yet. */
@@ -104,7 +103,7 @@ int control_net_attach(void *arg, struct control_request *request, json_t **resu
     struct virtio_device *device = virtio_net_new(&host, &options, err);
     if (!device || machine_attach(target->machine, device, &slot, err) < 0)
         return -1;
-    machine_slot_name(slot, name);
+    machine_slot_name(target->machine, slot, name);
     *result = json_pack("{s:s}", "device", name);
     return 0;
 }

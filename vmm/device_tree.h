@@ -1,7 +1,7 @@
 /*
  * The device tree that tells the guest's kernel what its machine is made of: processors, local APIC, IOAPIC,
- * virtio-mmio windows, pvpanic (panic and power-off) and vmgenid. There is no ACPI and no PCI to look at
- * instead.
+ * virtio-mmio windows, pvpanic (panic and power-off) and vmgenid. There is no ACPI to look at
+ * instead, and what is on PCI (pci.h) is found there.
  */
 #ifndef HUSK_VMM_DEVICE_TREE_H
 #define HUSK_VMM_DEVICE_TREE_H

@@ -1,14 +1,16 @@
+/* clang-format off */
 /*
  * Where everything lies in the guest's physical address space on x86-64. One place, so that RAM, boot
  * structures, device windows and the e820 map cannot drift apart.
  *
- *   0x0000_5000  GDT for the entry                       0x9fc00   end of conventional memory
- *   0x0000_7000  zero page (struct boot_params)          0xd0000   vmgenid page: in a memory slot, in no e820
- * entry 0x0000_9000  page tables for the entry               0x100000  kernel and the rest of low RAM, to 3
- * GiB at most 0x0002_0000  command line                            0xd0000000  virtio-mmio windows, then
- * pvpanic 0x0003_0000  setup_data chain                        0xfec00000 IOAPIC, 0xfee00000 local APICs
- *                                                        0x1_0000_0000  high RAM
+ *   0x0000_5000  GDT for the entry                0x9fc00        end of conventional memory
+ *   0x0000_7000  zero page (struct boot_params)   0xd0000        vmgenid page: in a memory slot, in no e820 entry
+ *   0x0000_9000  page tables for the entry        0x100000       kernel and the rest of low RAM, to 3 GiB at most
+ *   0x0002_0000  command line                     0xd0000000     virtio-mmio windows, pvpanic, PCI devices
+ *   0x0003_0000  setup_data chain                 0xfec00000     IOAPIC, 0xfee00000 local APICs
+ *                                                 0x1_0000_0000  high RAM
  */
+/* clang-format on */
 #ifndef HUSK_VMM_LAYOUT_H
 #define HUSK_VMM_LAYOUT_H
 
@@ -37,6 +39,8 @@
 #define LAYOUT_VIRTIO        0xd0000000u
 #define LAYOUT_VIRTIO_STRIDE 0x1000u
 #define LAYOUT_PVPANIC       0xd0100000u
+#define LAYOUT_PCI_MEMORY    0xd0200000u /* a region for each of 32 devices */
+#define LAYOUT_PCI_PORTS     0xc000u     /* the same, of I/O ports */
 #define LAYOUT_IOAPIC        0xfec00000u
 #define LAYOUT_LAPIC         0xfee00000u
 #define LAYOUT_APIC_SIZE     0x1000u

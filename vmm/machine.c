@@ -8,6 +8,7 @@
 #include "vmm/boot_x86.h"
 #include "vmm/cpuid_x86.h"
 #include "vmm/device_tree.h"
+#include "vmm/irq_routes.h"
 #include "vmm/loader.h"
 #include "vmm/nursery.h"
 
@@ -39,10 +40,16 @@ uint64_t machine_now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int set_routes(void *arg, const struct kvm_irq_routing *routes)
+static int tell_routes(void *arg, const struct kvm_irq_routing *table)
 {
     struct machine *machine = arg;
-    return ioctl(machine->kvm.vm_fd, KVM_SET_GSI_ROUTING, routes) < 0 ? -errno : 0;
+    return ioctl(machine->kvm.vm_fd, KVM_SET_GSI_ROUTING, table) < 0 ? -errno : 0;
+}
+
+static int set_routes(void *arg, const struct kvm_irq_routing *pins)
+{
+    struct machine *machine = arg;
+    return irq_routes_set_pins(machine->routes, pins);
 }
 
 static int send_msi(void *arg, const struct kvm_msi *msi)
@@ -163,16 +170,17 @@ static int build_busses(struct machine *machine)
         rc = bus_add(&machine->mmio, &mmio[i]);
     for (size_t i = 0; i < sizeof(pio) / sizeof(pio[0]) && rc == 0; i++)
         rc = bus_add(&machine->pio, &pio[i]);
-    return rc;
+    return rc == 0 ? machine_build_pci(machine) : rc;
 }
 
 /* Devices without virtio, and what they need. */
 static int build_platform(struct machine *machine, const struct machine_config *config, struct error *err)
 {
     machine->power = (struct power){.end = end_from_guest, .panicked = panicked, .arg = machine};
+    machine->routes = irq_routes_new(tell_routes, machine);
     machine->ioapic = ioapic_new(&ioapic_ops, machine);
     machine->serial = serial_new(config->console_fd, config->console_limit_bytes);
-    if (!machine->ioapic || !machine->serial)
+    if (!machine->routes || !machine->ioapic || !machine->serial)
         return error_set(err, ENOMEM, "machine");
     ioapic_set_pins(machine->ioapic, LAYOUT_PIN_VIRTIO);
     machine->panic_timer = (struct watch){.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
@@ -419,6 +427,8 @@ void machine_free(struct machine *machine)
         return;
     loader_free(machine->loader);
     machine_stop(machine);
+    if (machine->routes)
+        irq_routes_close(machine->routes);
     machine_free_slots(machine);
     for (unsigned i = 0; i < machine->cpus; i++)
         vcpu_fini(&machine->vcpu[i]);
@@ -428,6 +438,7 @@ void machine_free(struct machine *machine)
     fd_close(&machine->panic_timer.fd);
     serial_free(machine->serial);
     ioapic_free(machine->ioapic);
+    irq_routes_free(machine->routes);
     kvm_fini(&machine->kvm);
     memory_fini(&machine->memory);
     pthread_mutex_destroy(&machine->end_lock);

@@ -18,7 +18,7 @@ struct nursery;
 struct snapshot_reader;
 struct snapshot_writer;
 struct virtio_device;
-struct virtio_mmio;
+struct virtio_transport;
 
 /* What the guest starts from. */
 struct machine_boot {
@@ -53,16 +53,17 @@ void machine_free(struct machine *machine);
 /* The guest's memory, for devices that need all of it. The machine's. */
 const struct memory *machine_get_memory(const struct machine *machine);
 
-/* Attaches the device to the next virtio-mmio slot; it is the machine's from here on, also on failure. Before
- * machine_load. 0, or -1 with err. */
+/* Attaches the device to the next slot: network devices on PCI, others in virtio-mmio windows. It is the
+ * machine's from here on, also on failure. Before machine_load. 0, or -1 with err. */
 int machine_add_virtio(struct machine *machine, struct virtio_device *device, struct error *err);
 
-/* Adds slots without a device, where machine_attach may put one later. A guest that looks finds DeviceID 0
- * (virtio 1.2 §4.2.2): "no device here", and may look again. Before machine_load. 0, or -1 with err. */
+/* Adds virtio-mmio windows without a device, where machine_attach may put one later. A guest that looks finds
+ * DeviceID 0 (virtio 1.2 §4.2.2): "no device here", and may look again. Before machine_load. 0, or -1 with
+ * err. */
 int machine_add_placeholders(struct machine *machine, unsigned count, struct error *err);
 
 /* Hot plug, in the loop's thread while the machine is not paused. The guest is not told: it looks when its
- * platform device machine_slot_name is bound to the driver (again). */
+ * platform device machine_slot_name is bound to the driver (again), or when it scans the PCI bus. */
 /* Puts the device into a free placeholder slot; it is the machine's from here on, also on failure. 0 with
  * *slot; -1 with err: ENOSPC when no slot is free, EBUSY while paused. */
 int machine_attach(struct machine *machine, struct virtio_device *device, unsigned *slot, struct error *err);
@@ -70,16 +71,18 @@ int machine_attach(struct machine *machine, struct virtio_device *device, unsign
  * while paused, or while a driver holds the device unless `force`. */
 int machine_detach(struct machine *machine, unsigned slot, bool force, struct error *err);
 
+/* Slots have numbers below this one. */
+#define MACHINE_SLOTS_END 64u
+
 #define MACHINE_SLOT_NAME_BYTES 32
-/* The guest's name of the slot's platform device, "d0003000.virtio". */
-void machine_slot_name(unsigned slot, char name[MACHINE_SLOT_NAME_BYTES]);
-/* The slot with that name, or -1. */
-int machine_slot_find(const struct machine *machine, const char *name);
-/* Slots 0 .. count - 1 exist. */
-unsigned machine_slot_count(const struct machine *machine);
-/* The transport in a slot; NULL in a placeholder. Valid until the loop's thread detaches it: for that thread.
- */
-struct virtio_mmio *machine_slot_device(const struct machine *machine, unsigned slot);
+/* The guest's name of the slot's device: a platform device, "d0003000.virtio", or on PCI, "0000:00:01.0". The
+ * slot has a device, or had one. */
+void machine_slot_name(const struct machine *machine, unsigned slot, char name[MACHINE_SLOT_NAME_BYTES]);
+/* The transport in a slot; NULL when there is none. Valid until the loop's thread detaches it: for that
+ * thread. */
+struct virtio_transport *machine_slot_device(const struct machine *machine, unsigned slot);
+/* How many windows are without a device. */
+unsigned machine_free_windows(struct machine *machine);
 
 /* Guest RAM, for devices that hand it on to the kernel (vhost). The machine's. */
 const struct guest_memory *machine_memory(const struct machine *machine);

@@ -5,7 +5,7 @@
 #include "vmm/machine_internal.h"
 
 #include "vmm/snapshot.h"
-#include "vmm/virtio/mmio.h"
+#include "vmm/virtio/transport.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 
 #define SECTION_NAME    "machine"
-#define SECTION_VERSION 2u
+#define SECTION_VERSION 3u
 
 /* In the loop's thread: no vCPU runs. What that means depends on who wanted it. */
 static void on_all_standing(void *arg)
@@ -26,9 +26,9 @@ static void on_all_standing(void *arg)
     /* A vCPU may have been let go since: then this is an old message. */
     if (!machine->pause_done || !vcpu_gate_all_standing(&machine->gate))
         return;
-    for (unsigned i = 0; i < machine->slots; i++) {
-        if (machine->slot[i].mmio)
-            virtio_mmio_pause(machine->slot[i].mmio);
+    for (unsigned i = 0; i < MACHINE_SLOTS; i++) {
+        if (machine->slot[i].transport)
+            virtio_transport_pause(machine->slot[i].transport);
     }
     machine->paused = true;
     void (*done)(void *arg) = machine->pause_done;
@@ -63,18 +63,18 @@ void machine_resume(struct machine *machine)
         ioctl(machine->vcpu[i].fd, KVM_KVMCLOCK_CTRL, 0);
     if (machine->run_us == 0)
         machine->run_us = machine_now_us();
-    for (unsigned i = 0; i < machine->slots && machine->paused; i++) {
-        if (machine->slot[i].mmio)
-            virtio_mmio_resume(machine->slot[i].mmio);
+    for (unsigned i = 0; i < MACHINE_SLOTS && machine->paused; i++) {
+        if (machine->slot[i].transport)
+            virtio_transport_resume(machine->slot[i].transport);
     }
     machine->paused = false;
     vcpu_gate_set(&machine->gate, VCPU_RUN);
 }
 
-/* The kind of device in a slot, 0 in a placeholder. */
+/* The kind of device in a slot, 0 in a slot without one. */
 static uint32_t slot_device_id(const struct virtio_slot *slot)
 {
-    return slot->mmio ? virtio_mmio_device(slot->mmio)->ops->id : 0;
+    return slot->transport ? virtio_transport_device(slot->transport)->ops->id : 0;
 }
 
 /* What a restored machine must be built like, and the guest's clock. */
@@ -87,7 +87,7 @@ static int save_machine(const struct machine *machine, struct snapshot_writer *w
     snapshot_put_u32(writer, machine->cpus);
     snapshot_put_u32(writer, machine->cpus_max);
     snapshot_put_u32(writer, machine->slots);
-    for (unsigned i = 0; i < machine->slots; i++)
+    for (unsigned i = 0; i < MACHINE_SLOTS; i++)
         snapshot_put_u32(writer, slot_device_id(&machine->slot[i]));
     snapshot_put_u64(writer, machine->memory.bytes);
     snapshot_put_u64(writer, machine->memory.pluggable_bytes);
@@ -109,9 +109,11 @@ int machine_save(struct machine *machine, struct snapshot_writer *writer)
         rc = ioapic_save(machine->ioapic, writer);
     if (rc == 0)
         rc = serial_save(machine->serial, writer);
-    for (unsigned i = 0; i < machine->slots && rc == 0; i++) {
-        if (machine->slot[i].mmio)
-            rc = virtio_mmio_save(machine->slot[i].mmio, writer, i);
+    if (rc == 0)
+        rc = pci_host_save(&machine->pci, writer);
+    for (unsigned i = 0; i < MACHINE_SLOTS && rc == 0; i++) {
+        if (machine->slot[i].transport)
+            rc = virtio_transport_save(machine->slot[i].transport, writer, i);
     }
     return rc;
 }
@@ -125,7 +127,7 @@ static int restore_machine(struct machine *machine, struct snapshot_reader *read
     uint32_t cpus_max = snapshot_get_u32(reader);
     uint32_t slots = snapshot_get_u32(reader);
     bool same = slots == machine->slots;
-    for (unsigned i = 0; i < slots && same; i++)
+    for (unsigned i = 0; i < MACHINE_SLOTS && same; i++)
         same = snapshot_get_u32(reader) == slot_device_id(&machine->slot[i]);
     if (!same)
         return snapshot_reader_error(reader) ? -EPROTO : -EINVAL;
@@ -155,9 +157,11 @@ int machine_restore(struct machine *machine, struct snapshot_reader *reader)
         rc = ioapic_restore(machine->ioapic, reader);
     if (rc == 0)
         rc = serial_restore(machine->serial, reader);
-    for (unsigned i = 0; i < machine->slots && rc == 0; i++) {
-        if (machine->slot[i].mmio)
-            rc = virtio_mmio_restore(machine->slot[i].mmio, reader, i);
+    if (rc == 0)
+        rc = pci_host_restore(&machine->pci, reader);
+    for (unsigned i = 0; i < MACHINE_SLOTS && rc == 0; i++) {
+        if (machine->slot[i].transport)
+            rc = virtio_transport_restore(machine->slot[i].transport, reader, i);
     }
     machine->paused = true; /* restored transports are: machine_resume lets them go */
     return rc;

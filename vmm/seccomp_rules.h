@@ -84,6 +84,8 @@ static const struct seccomp_rule rules_io[] = {
     IOCTL(KVM_KVMCLOCK_CTRL, "telling the guest that it was paused"),
     CALL(eventfd2, "the queues of a device that comes while the guest runs"),
     IOCTL(KVM_IOEVENTFD, "kicks of a device that comes or goes while the guest runs"),
+    IOCTL(KVM_IRQFD, "interrupts of a PCI device that comes or goes while the guest runs"),
+    IOCTL(KVM_SET_GSI_ROUTING, "a PCI device that goes takes its messages away"),
     CALL_IF(fcntl, 1, 0xffffffff, F_GETFL, "a tap that comes while the guest runs"),
     CALL_IF(fcntl, 1, 0xffffffff, F_SETFL, "a tap that comes while the guest runs"),
     IOCTL(TUNGETIFF, "what a tap is"),
@@ -122,7 +124,7 @@ static const struct seccomp_rule rules_load[] = {
 
 static const struct seccomp_rule rules_vcpu[] = {
     IOCTL(KVM_RUN, "the guest"),
-    IOCTL(KVM_SET_GSI_ROUTING, "the IOAPIC's redirection entries"),
+    IOCTL(KVM_SET_GSI_ROUTING, "the IOAPIC's redirection entries; messages of PCI devices"),
     IOCTL(KVM_SIGNAL_MSI, "level-triggered lines"),
     IOCTL(KVM_GET_REGS, "the register dump of an abnormal end"),
     IOCTL(KVM_GET_SREGS, "the register dump of an abnormal end"),

@@ -124,7 +124,8 @@ static void kick(struct guest *guest, unsigned index)
     uint64_t one = 1;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (vring_need_event(*fake_queue_avail_event(queue), queue->avail_idx, guest->kicked[index])) {
-        if (write(virtio_mmio_queue_fd(guest->mmio, index), &one, sizeof(one)) < 0)
+        if (write(virtio_transport_queue_fd(virtio_mmio_transport(guest->mmio), index), &one, sizeof(one)) <
+            0)
             die("kick");
         guest->kicks++;
     }

@@ -94,10 +94,10 @@ static void request(struct device_driver *driver, struct input *input)
 static void save(struct device_driver *driver)
 {
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(driver->mmio);
-    assert(writer && virtio_mmio_save(driver->mmio, writer, 0) == 0);
+    virtio_transport_pause(virtio_mmio_transport(driver->mmio));
+    assert(writer && virtio_transport_save(virtio_mmio_transport(driver->mmio), writer, 0) == 0);
     snapshot_writer_free(writer);
-    virtio_mmio_resume(driver->mmio);
+    virtio_transport_resume(virtio_mmio_transport(driver->mmio));
     settle(driver);
 }
 
@@ -170,7 +170,7 @@ void device_driver_run(struct device_driver *driver, const uint8_t *data, size_t
 
 void device_driver_fini(struct device_driver *driver)
 {
-    virtio_mmio_free(driver->mmio);
+    virtio_transport_free(virtio_mmio_transport(driver->mmio));
     loop_free(driver->loop);
     close(driver->irq_fd);
     fake_memory_fini(&driver->memory);

@@ -7,6 +7,7 @@
  */
 #include "common/log.h"
 #include "common/loop.h"
+#include "tests/fuzz/echo_device.h"
 #include "tests/unit/fake_driver.h"
 
 #undef NDEBUG /* an assertion is the test */
@@ -18,7 +19,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define QUEUES     2
+#define QUEUES     ECHO_QUEUES
 #define RAM_BYTES  0x10000
 #define OPERATIONS 4096
 
@@ -29,61 +30,6 @@ struct operation {
     uint16_t offset;
     uint32_t value;
 } __attribute__((packed));
-
-static struct virtio_chain chain;
-
-static uint64_t echo_features(const struct virtio_device *device)
-{
-    (void)device;
-    return 0xff;
-}
-
-static void echo_config_read(const struct virtio_device *device, uint32_t offset, void *to, uint32_t length)
-{
-    (void)device;
-    assert(offset <= 12 && length <= 12 - offset);
-    memset(to, (int)offset, length);
-}
-
-static int echo_activate(struct virtio_device *device, uint64_t features)
-{
-    (void)device;
-    assert(features >> VIRTIO_F_VERSION_1 & 1);
-    return 0;
-}
-
-static void echo_kick(struct virtio_device *device, unsigned index)
-{
-    struct virtqueue *queue = device->queue[index];
-    assert(virtqueue_started(queue));
-    int got = 0;
-    for (unsigned i = 0; i < 64 && (got = virtqueue_pop(queue, &chain)) > 0; i++) {
-        virtio_chain_write(&chain, "echo", 4);
-        virtqueue_push(queue, &chain);
-    }
-    virtqueue_notify(queue);
-    if (got < 0)
-        virtio_device_broken(device, index);
-    else
-        virtqueue_enable_kicks(queue);
-}
-
-static void echo_nothing(struct virtio_device *device)
-{
-    (void)device;
-}
-
-static const struct virtio_device_ops echo_ops = {
-    .name = "echo",
-    .id = 1,
-    .features = echo_features,
-    .config_size = 12,
-    .config_read = echo_config_read,
-    .activate = echo_activate,
-    .kick = echo_kick,
-    .reset = echo_nothing,
-    .free = echo_nothing,
-};
 
 static void run(struct virtio_mmio *mmio, struct loop *loop, struct fake_memory *memory,
                 const struct operation *operation)
@@ -128,8 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fake_memory_init(&memory, RAM_BYTES);
     struct loop *loop = loop_new();
     int irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct virtio_device device = {
-        .ops = &echo_ops, .loop = loop, .queue_count = QUEUES, .queue_size_max = 256};
+    struct virtio_device device;
+    echo_device_init(&device, loop);
     struct virtio_mmio *mmio = virtio_mmio_new(&device, &memory.map, irq_fd);
     assert(loop && mmio);
 
@@ -151,9 +97,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fake_queue_add(&queues[1], &segment, 1);
     fake_mmio_kick(mmio, loop, 1);
     uint32_t length;
-    assert(fake_queue_used(&queues[1], NULL, &length) && length == 4);
+    assert(fake_queue_used(&queues[1], NULL, &length) && length == ECHO_BYTES);
 
-    virtio_mmio_free(mmio);
+    virtio_transport_free(virtio_mmio_transport(mmio));
     loop_free(loop);
     close(irq_fd);
     fake_memory_fini(&memory);

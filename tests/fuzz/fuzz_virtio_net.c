@@ -151,11 +151,11 @@ static void step(struct net_fixture *f, struct input *input)
         break;
     }
     default:
-        virtio_mmio_pause(f->mmio);
+        virtio_transport_pause(virtio_mmio_transport(f->mmio));
         for (unsigned i = 0; i < NET_TEST_QUEUES; i++)
             assert(virtqueue_in_flight(f->device->queue[i]) == 0);
         drain_host(f);
-        virtio_mmio_resume(f->mmio);
+        virtio_transport_resume(virtio_mmio_transport(f->mmio));
     }
     drain_host(f);
 }

@@ -191,9 +191,9 @@ static void step(struct world *world, struct input *input)
         if (take(input, 1) < 64) {
             start(world);
         } else {
-            virtio_mmio_pause(world->mmio);
+            virtio_transport_pause(virtio_mmio_transport(world->mmio));
             fake_loop_settle(world->loop);
-            virtio_mmio_resume(world->mmio);
+            virtio_transport_resume(virtio_mmio_transport(world->mmio));
         }
         break;
     default:
@@ -246,7 +246,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         step(&world, &input);
     check_alive(&world);
 
-    virtio_mmio_free(world.mmio);
+    virtio_transport_free(virtio_mmio_transport(world.mmio));
     loop_free(world.loop);
     close(world.listen_fd);
     close(world.irq_fd);

@@ -22,7 +22,7 @@ int blk_open(const struct blk_fixture *f, int flags)
 void blk_make(struct blk_fixture *f, const struct virtio_blk_options *options)
 {
     struct error err;
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     f->device = virtio_blk_new(f->loop, options, &err);
     if (!f->device)
         fail_msg("%s", err.text);
@@ -68,7 +68,7 @@ int blk_set_up(void **state)
 int blk_tear_down(void **state)
 {
     struct blk_fixture *f = *state;
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     loop_free(f->loop);
     close(f->irq_fd);
     close(f->file);
@@ -92,7 +92,9 @@ void blk_offer(struct blk_fixture *f, unsigned queue, uint32_t type, uint64_t se
 void blk_kick(struct blk_fixture *f, unsigned queue)
 {
     uint64_t one = 1;
-    assert_int_equal(write(virtio_mmio_queue_fd(f->mmio, queue), &one, sizeof(one)), sizeof(one));
+    assert_int_equal(
+        write(virtio_transport_queue_fd(virtio_mmio_transport(f->mmio), queue), &one, sizeof(one)),
+        sizeof(one));
 }
 
 uint32_t blk_wait(struct blk_fixture *f, unsigned queue)

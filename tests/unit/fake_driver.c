@@ -217,7 +217,8 @@ void fake_loop_settle(struct loop *loop)
 void fake_mmio_kick(struct virtio_mmio *mmio, struct loop *loop, unsigned queue)
 {
     uint64_t one = 1;
-    if (write(virtio_mmio_queue_fd(mmio, queue), &one, sizeof(one)) != sizeof(one))
+    if (write(virtio_transport_queue_fd(virtio_mmio_transport(mmio), queue), &one, sizeof(one)) !=
+        sizeof(one))
         die("kick");
     fake_loop_settle(loop);
 }
@@ -259,7 +260,7 @@ void fake_rig_attach(struct fake_rig *rig, struct virtio_device *device)
 
 void fake_rig_fini(struct fake_rig *rig)
 {
-    virtio_mmio_free(rig->mmio);
+    virtio_transport_free(virtio_mmio_transport(rig->mmio));
     loop_free(rig->loop);
     close(rig->irq_fd);
     fake_memory_fini(&rig->memory);

@@ -3,6 +3,7 @@
 
 #include "vmm/snapshot.h"
 
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -20,7 +21,12 @@ static uint64_t recorder_features(const struct virtio_device *device)
 static void recorder_config_read(const struct virtio_device *device, uint32_t offset, void *to,
                                  uint32_t length)
 {
-    memcpy(to, ((const struct recorder *)device)->config + offset, length);
+    const struct recorder *recorder = (const struct recorder *)device;
+    uint32_t half = recorder->slow ? length / 2 : length;
+    memcpy(to, recorder->config + offset, half);
+    if (recorder->slow)
+        sched_yield();
+    memcpy((uint8_t *)to + half, recorder->config + offset + half, length - half);
 }
 
 static void recorder_config_write(struct virtio_device *device, uint32_t offset, const void *from,
@@ -77,7 +83,9 @@ static int recorder_save(const struct virtio_device *device, struct snapshot_wri
 
 static int recorder_restore(struct virtio_device *device, struct snapshot_reader *reader)
 {
-    recorder_of(device)->state = snapshot_get_u32(reader);
+    struct recorder *recorder = recorder_of(device);
+    recorder->state = snapshot_get_u32(reader);
+    recorder->config[0] = (uint8_t)recorder->state;
     return 0;
 }
 
@@ -103,12 +111,17 @@ static const struct virtio_device_ops recorder_ops = {
     .free = recorder_free,
 };
 
+struct virtio_device *recorder_make(struct recorder *recorder, struct loop *loop)
+{
+    *recorder = (struct recorder){
+        .device = {
+            .ops = &recorder_ops, .loop = loop, .queue_count = QUEUES, .queue_size_max = QUEUE_SIZE_MAX}};
+    return &recorder->device;
+}
+
 void transport_make(struct fixture *f)
 {
-    *f->recorder = (struct recorder){
-        .device = {
-            .ops = &recorder_ops, .loop = f->loop, .queue_count = QUEUES, .queue_size_max = QUEUE_SIZE_MAX}};
-    f->mmio = virtio_mmio_new(&f->recorder->device, &f->memory.map, f->irq_fd);
+    f->mmio = virtio_mmio_new(recorder_make(f->recorder, f->loop), &f->memory.map, f->irq_fd);
     assert_non_null(f->mmio);
 }
 
@@ -131,7 +144,7 @@ int mmio_set_up(void **state)
 int mmio_tear_down(void **state)
 {
     struct fixture *f = *state;
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     int freed = f->recorder->freed == 1 ? 0 : -1;
     loop_free(f->loop);
     close(f->irq_fd);

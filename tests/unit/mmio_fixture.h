@@ -1,5 +1,6 @@
 /*
- * A virtio-mmio transport over a device that only writes down what it is told, for the transport's tests.
+ * A device that only writes down what it is told, and a virtio-mmio transport over it, for the transports'
+ * tests.
  */
 #ifndef HUSK_TESTS_UNIT_MMIO_FIXTURE_H
 #define HUSK_TESTS_UNIT_MMIO_FIXTURE_H
@@ -34,13 +35,17 @@ struct recorder {
     unsigned kicks[QUEUES];
     uint64_t features;
     int activate_result;
-    uint32_t state; /* what save and restore carry */
+    uint32_t state; /* what save and restore carry; after a restore it is also in config[0] */
     uint8_t config[10];
+    bool slow; /* lets others run while its configuration is half read */
     bool echo; /* give each chain back */
     bool in_kick;
     atomic_bool overlapped; /* called while another call was under way */
     struct virtio_chain chain;
 };
+
+/* A fresh device in the caller's storage, for a transport to own. */
+struct virtio_device *recorder_make(struct recorder *recorder, struct loop *loop);
 
 struct fixture {
     struct fake_memory memory;

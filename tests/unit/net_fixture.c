@@ -95,7 +95,7 @@ void net_fixture_init(struct net_fixture *f, unsigned pairs)
 
 void net_fixture_fini(struct net_fixture *f)
 {
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     loop_free(f->loop);
     close(f->irq_fd);
     for (unsigned i = 0; i < NET_TEST_PAIRS; i++) {

@@ -1,6 +1,7 @@
 /*
- * virtio-mmio slots that are empty at first: what the guest reads there, devices that come and go, and vCPUs
- * that are inside a device while it goes. Needs a KVM device; skipped (exit status 77) without.
+ * Slots that are empty at first, virtio-mmio windows and places on PCI: what the guest reads there, devices
+ * that come and go, and vCPUs that are inside a device while it goes. Needs a KVM device; skipped (exit
+ * status 77) without.
  */
 #include "common/loop.h"
 #include "vmm/control_methods.h"
@@ -8,15 +9,19 @@
 #include "vmm/machine_internal.h"
 #include "vmm/snapshot.h"
 #include "vmm/virtio/mmio.h"
+#include "vmm/virtio/pci.h"
 #include "vmm/virtio/rng.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_mmio.h>
+#include <linux/virtio_pci.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,10 +197,192 @@ static void slots_have_the_names_that_linux_gives_them(void **state)
 {
     struct fixture *f = *state;
     char name[MACHINE_SLOT_NAME_BYTES];
-    machine_slot_name(2, name);
+    machine_slot_name(f->machine, 2, name);
     assert_string_equal(name, "d0002000.virtio");
-    assert_int_equal(machine_slot_find(f->machine, name), 2);
-    assert_int_equal(machine_slot_find(f->machine, "d0003000.virtio"), -1); /* there is no such slot */
+    machine_slot_name(f->machine, LAYOUT_VIRTIO_SLOTS + 9, name);
+    assert_string_equal(name, "0000:00:0a.0");
+}
+
+/* --- Places on PCI ------------------------------------------------------------------------------------- */
+
+#define NET_QUEUES 9u
+#define NET_ID     (0x1041u << 16 | 0x1af4u)
+
+static uint64_t net_features(const struct virtio_device *device)
+{
+    (void)device;
+    return 0;
+}
+
+static int net_activate(struct virtio_device *device, uint64_t features)
+{
+    (void)device;
+    (void)features;
+    return 0;
+}
+
+static void net_kick(struct virtio_device *device, unsigned queue)
+{
+    (void)device;
+    (void)queue;
+}
+
+static void net_reset(struct virtio_device *device)
+{
+    (void)device;
+}
+
+static int net_save(const struct virtio_device *device, struct snapshot_writer *writer)
+{
+    (void)device;
+    (void)writer;
+    return 0;
+}
+
+static int net_restore(struct virtio_device *device, struct snapshot_reader *reader)
+{
+    (void)device;
+    (void)reader;
+    return 0;
+}
+
+static void net_free(struct virtio_device *device)
+{
+    free(device);
+}
+
+static const struct virtio_device_ops net_ops = {
+    .name = "net",
+    .id = VIRTIO_ID_NET,
+    .features = net_features,
+    .activate = net_activate,
+    .kick = net_kick,
+    .reset = net_reset,
+    .save = net_save,
+    .restore = net_restore,
+    .free = net_free,
+};
+
+/* A device for PCI that does nothing. */
+static struct virtio_device *net_new(struct loop *loop)
+{
+    struct virtio_device *device = calloc(1, sizeof(*device));
+    assert_non_null(device);
+    *device = (struct virtio_device){
+        .ops = &net_ops, .loop = loop, .queue_count = NET_QUEUES, .queue_size_max = 16};
+    return device;
+}
+
+static unsigned attach_net(struct fixture *f)
+{
+    struct error err;
+    unsigned slot;
+    if (machine_attach(f->machine, net_new(f->loop), &slot, &err) < 0)
+        fail_msg("%s", err.text);
+    return slot;
+}
+
+static void point(struct fixture *f, unsigned device, uint32_t offset)
+{
+    uint32_t address = 0x80000000u | device << 11 | offset;
+    assert_true(bus_write(&f->machine->pio, 0xcf8, &address, sizeof(address)));
+}
+
+static uint32_t config_get(struct fixture *f, unsigned device, uint32_t offset)
+{
+    uint32_t value = 0xdeadbeef;
+    point(f, device, offset);
+    assert_true(bus_read(&f->machine->pio, 0xcfc, &value, sizeof(value)));
+    return value;
+}
+
+static void config_set(struct fixture *f, unsigned device, uint32_t offset, uint32_t value)
+{
+    point(f, device, offset);
+    assert_true(bus_write(&f->machine->pio, 0xcfc, &value, sizeof(value)));
+}
+
+static uint64_t region_of(unsigned device)
+{
+    return LAYOUT_PCI_MEMORY + (uint64_t)device * VIRTIO_PCI_MEMORY_BYTES;
+}
+
+/* The common configuration is at the beginning of the first region. */
+static uint8_t status_get(struct fixture *f, unsigned device)
+{
+    uint8_t status = 0x77;
+    assert_true(bus_read(&f->machine->mmio, region_of(device) + VIRTIO_PCI_COMMON_STATUS, &status, 1));
+    return status;
+}
+
+static void status_set(struct fixture *f, unsigned device, uint8_t status)
+{
+    assert_true(bus_write(&f->machine->mmio, region_of(device) + VIRTIO_PCI_COMMON_STATUS, &status, 1));
+}
+
+static void network_device_comes_and_goes_on_pci(void **state)
+{
+    struct fixture *f = *state;
+    struct error err;
+    char name[MACHINE_SLOT_NAME_BYTES];
+    assert_int_equal(config_get(f, 0, PCI_CLASS_REVISION) >> 16, 0x0600); /* the host bridge */
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(config_get(f, 1, PCI_VENDOR_ID), UINT32_MAX);
+        assert_int_equal(status_get(f, 1), 0xff);
+        unsigned slot = attach_net(f);
+        assert_int_equal(slot, LAYOUT_VIRTIO_SLOTS);
+        machine_slot_name(f->machine, slot, name);
+        assert_string_equal(name, "0000:00:01.0");
+        assert_int_equal(config_get(f, 1, PCI_VENDOR_ID), NET_ID);
+        assert_int_equal(config_get(f, 2, PCI_VENDOR_ID), UINT32_MAX);
+        assert_int_equal(config_get(f, 1, PCI_COMMAND) & 0xffff, 0); /* nothing of the one before */
+        config_set(f, 1, PCI_COMMAND, PCI_COMMAND_MEMORY);
+        assert_int_equal(status_get(f, 1), 0);
+        status_set(f, 1, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+        status_set(f, 1, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
+        assert_int_equal(machine_detach(f->machine, slot, false, &err), -1);
+        assert_int_equal(err.code, EBUSY);
+        status_set(f, 1, 0);
+        assert_int_equal(machine_detach(f->machine, slot, false, &err), 0);
+        assert_int_equal(machine_detach(f->machine, slot, false, &err), -1);
+        assert_int_equal(err.code, ENODEV);
+    }
+}
+
+static void places_on_pci_are_found_in_their_order(void **state)
+{
+    struct fixture *f = *state;
+    struct error err;
+    unsigned slot, count = PCI_DEVICES_MAX - 1;
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(attach_net(f), LAYOUT_VIRTIO_SLOTS + i);
+    assert_int_equal(machine_attach(f->machine, net_new(f->loop), &slot, &err), -1);
+    assert_int_equal(err.code, ENOSPC);
+    for (unsigned device = 1; device <= count; device++) {
+        assert_int_equal(config_get(f, device, PCI_VENDOR_ID), NET_ID);
+        config_set(f, device, PCI_COMMAND, PCI_COMMAND_MEMORY);
+        status_set(f, device, VIRTIO_CONFIG_S_ACKNOWLEDGE); /* each has a region of its own */
+        assert_int_equal(status_get(f, device), VIRTIO_CONFIG_S_ACKNOWLEDGE);
+        if (device < count)
+            assert_int_equal(status_get(f, device + 1), 0xff);
+    }
+    attach(f); /* the windows are still free */
+    assert_int_equal(machine_detach(f->machine, LAYOUT_VIRTIO_SLOTS + 6, false, &err), 0);
+    assert_int_equal(config_get(f, 7, PCI_VENDOR_ID), UINT32_MAX);
+    assert_int_equal(attach_net(f), LAYOUT_VIRTIO_SLOTS + 6);
+    assert_int_equal(config_get(f, 7, PCI_VENDOR_ID), NET_ID);
+}
+
+/* More often than there would be interrupts if one were kept. */
+static void interrupts_are_given_back(void **state)
+{
+    struct fixture *f = *state;
+    struct error err;
+    for (unsigned round = 0; round < 200; round++) {
+        unsigned slot = attach_net(f);
+        assert_int_equal(slot, LAYOUT_VIRTIO_SLOTS);
+        assert_int_equal(machine_detach(f->machine, slot, false, &err), 0);
+    }
 }
 
 static void *run_loop(void *arg)
@@ -206,7 +393,9 @@ static void *run_loop(void *arg)
 
 struct detaching {
     struct fixture *f;
-    unsigned rounds;
+    struct virtio_device *(*make)(struct loop *loop);
+    unsigned slot; /* where it comes */
+    atomic_uint turns;
     int failures;
 };
 
@@ -217,17 +406,20 @@ static void attach_and_detach(void *arg)
     struct machine *machine = detaching->f->machine;
     struct error err;
     unsigned slot;
-    if (machine->slot[1].mmio)
-        detaching->failures += machine_detach(machine, 1, true, &err) < 0;
-    else if (!machine->slot[1].leaving)
+    if (machine->slot[detaching->slot].transport) {
+        detaching->failures += machine_detach(machine, detaching->slot, true, &err) < 0;
+    } else if (!machine->slot[detaching->slot].leaving) {
         detaching->failures +=
-            machine_attach(machine, virtio_rng_new(detaching->f->loop), &slot, &err) < 0 || slot != 1;
+            machine_attach(machine, detaching->make(detaching->f->loop), &slot, &err) < 0 ||
+            slot != detaching->slot;
+    }
+    atomic_fetch_add(&detaching->turns, 1);
 }
 
 static void vcpu_may_be_inside_a_device_that_goes(void **state)
 {
     struct fixture *f = *state;
-    struct detaching detaching = {.f = f};
+    struct detaching detaching = {.f = f, .make = virtio_rng_new, .slot = 1};
     assert_int_equal(pthread_create(&f->thread, NULL, run_loop, f), 0);
     for (unsigned round = 0; round < 2000; round++) {
         if (round % 7 == 0)
@@ -235,6 +427,28 @@ static void vcpu_may_be_inside_a_device_that_goes(void **state)
         /* Each of these waits for the loop's thread. */
         set(f, 1, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);
         set(f, 1, VIRTIO_MMIO_STATUS, 0);
+    }
+    loop_stop(f->loop);
+    pthread_join(f->thread, NULL);
+    assert_int_equal(detaching.failures, 0);
+}
+
+/* The same on PCI, where a device that comes must be told to decode its region first. */
+static void vcpu_may_be_inside_a_pci_device_that_goes(void **state)
+{
+    struct fixture *f = *state;
+    struct detaching detaching = {.f = f, .make = net_new, .slot = LAYOUT_VIRTIO_SLOTS};
+    unsigned posted = 0, acknowledged = 0;
+    assert_int_equal(pthread_create(&f->thread, NULL, run_loop, f), 0);
+    for (unsigned round = 0; posted < 100 || acknowledged < 100; round++) {
+        if (round % 7 == 0 && atomic_load(&detaching.turns) == posted) {
+            posted++;
+            assert_int_equal(loop_post(f->loop, attach_and_detach, &detaching), 0);
+        }
+        config_set(f, 1, PCI_COMMAND, PCI_COMMAND_MEMORY);
+        status_set(f, 1, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+        acknowledged += status_get(f, 1) == VIRTIO_CONFIG_S_ACKNOWLEDGE;
+        status_set(f, 1, 0); /* waits for the loop's thread */
     }
     loop_stop(f->loop);
     pthread_join(f->thread, NULL);
@@ -266,14 +480,16 @@ static void paused_machine_keeps_its_devices(void **state)
     assert_int_equal(err.code, EBUSY);
 }
 
-/* Restores the state into a machine with `devices` devices that came later. */
-static int restore_into(const void *bytes, size_t length, unsigned devices)
+/* Restores the state into a machine with `devices` devices in windows and `nets` on PCI that came later. */
+static int restore_into(const void *bytes, size_t length, unsigned devices, unsigned nets)
 {
     void *other;
     if (set_up(&other) < 0)
         return -ENODEV;
     for (unsigned i = 0; i < devices; i++)
         attach(other);
+    for (unsigned i = 0; i < nets; i++)
+        attach_net(other);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
     int rc = machine_restore(((struct fixture *)other)->machine, reader);
     snapshot_reader_free(reader);
@@ -287,13 +503,16 @@ static void state_fits_only_the_same_devices_in_the_same_slots(void **state)
     const void *bytes;
     size_t length;
     attach(f);
+    attach_net(f);
     pause_now(f, f->machine);
     struct snapshot_writer *writer = snapshot_writer_new();
     assert_int_equal(machine_save(f->machine, writer), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
-    assert_int_equal(restore_into(bytes, length, 0), -EINVAL);
-    assert_int_equal(restore_into(bytes, length, 1), 0);
-    assert_int_equal(restore_into(bytes, length, 2), -EINVAL);
+    assert_int_equal(restore_into(bytes, length, 0, 1), -EINVAL);
+    assert_int_equal(restore_into(bytes, length, 1, 0), -EINVAL);
+    assert_int_equal(restore_into(bytes, length, 1, 1), 0);
+    assert_int_equal(restore_into(bytes, length, 1, 2), -EINVAL);
+    assert_int_equal(restore_into(bytes, length, 2, 1), -EINVAL);
     snapshot_writer_free(writer);
 }
 
@@ -308,7 +527,11 @@ int main(void)
         slots_test(a_request_tells_and_takes_what_is_in_a_slot),
         slots_test(more_devices_than_slots_are_refused),
         slots_test(slots_have_the_names_that_linux_gives_them),
+        slots_test(network_device_comes_and_goes_on_pci),
+        slots_test(places_on_pci_are_found_in_their_order),
+        slots_test(interrupts_are_given_back),
         slots_test(vcpu_may_be_inside_a_device_that_goes),
+        slots_test(vcpu_may_be_inside_a_pci_device_that_goes),
         slots_test(paused_machine_keeps_its_devices),
         slots_test(state_fits_only_the_same_devices_in_the_same_slots),
     };

@@ -101,7 +101,7 @@ static void make_device(struct fixture *f)
 
 static void free_device(struct fixture *f)
 {
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     loop_free(f->loop);
     close(f->irq_fd);
     close(f->packet_fd);
@@ -222,10 +222,13 @@ static void pause_and_resume_lose_no_place(void **state)
     struct fixture *f = *state;
     for (unsigned i = 0; i < 5; i++) {
         assert_works(f);
-        virtio_mmio_pause(f->mmio);
-        assert_int_equal(virtqueue_in_flight(virtio_mmio_device(f->mmio)->queue[RX]), 0);
-        assert_int_equal(virtqueue_position(virtio_mmio_device(f->mmio)->queue[TX]), f->queue[TX].used_seen);
-        virtio_mmio_resume(f->mmio);
+        virtio_transport_pause(virtio_mmio_transport(f->mmio));
+        assert_int_equal(
+            virtqueue_in_flight(virtio_transport_device(virtio_mmio_transport(f->mmio))->queue[RX]), 0);
+        assert_int_equal(
+            virtqueue_position(virtio_transport_device(virtio_mmio_transport(f->mmio))->queue[TX]),
+            f->queue[TX].used_seen);
+        virtio_transport_resume(virtio_mmio_transport(f->mmio));
         fake_loop_settle(f->loop);
     }
     assert_works(f);
@@ -236,7 +239,7 @@ static void packets_take_the_path(void **state)
 {
     struct fixture *f = *state;
     struct virtio_statistic rows[16];
-    struct virtio_device *device = virtio_mmio_device(f->mmio);
+    struct virtio_device *device = virtio_transport_device(virtio_mmio_transport(f->mmio));
     assert_works(f);
     unsigned count = device->ops->statistics(device, rows, 16), seen = 0;
     for (unsigned i = 0; i < count; i++) {
@@ -260,16 +263,16 @@ static void saved_device_goes_on(void **state)
     for (unsigned i = 0; i < 3; i++) {
         assert_works(f);
         struct snapshot_writer *writer = snapshot_writer_new();
-        virtio_mmio_pause(f->mmio);
-        assert_int_equal(virtio_mmio_save(f->mmio, writer, 0), 0);
+        virtio_transport_pause(virtio_mmio_transport(f->mmio));
+        assert_int_equal(virtio_transport_save(virtio_mmio_transport(f->mmio), writer, 0), 0);
         assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
         free_device(f);
         make_device(f);
         struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-        assert_int_equal(virtio_mmio_restore(f->mmio, reader, 0), 0);
+        assert_int_equal(virtio_transport_restore(virtio_mmio_transport(f->mmio), reader, 0), 0);
         snapshot_reader_free(reader);
         snapshot_writer_free(writer);
-        virtio_mmio_resume(f->mmio);
+        virtio_transport_resume(virtio_mmio_transport(f->mmio));
         fake_loop_settle(f->loop);
         assert_works(f);
     }

@@ -220,10 +220,10 @@ static void state_goes_on_in_another_device(void **state)
     memset(blk_data(f), 's', 4096);
     assert_int_equal(blk_request(f, VIRTIO_BLK_T_OUT, 0, 4096, false), VIRTIO_BLK_S_OK);
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
     blk_offer(f, 0, VIRTIO_BLK_T_IN, 0, 4096, true); /* comes while nobody listens */
     blk_kick(f, 0);
-    assert_int_equal(virtio_mmio_save(f->mmio, writer, 0), 0);
+    assert_int_equal(virtio_transport_save(virtio_mmio_transport(f->mmio), writer, 0), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
     assert_int_equal(ftruncate(f->file, 2 * DISK_BYTES), 0);
     struct virtio_blk_options options;
@@ -231,9 +231,9 @@ static void state_goes_on_in_another_device(void **state)
     options.fd = blk_open(f, O_RDWR);
     blk_make(f, &options);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(f->mmio, reader, 0), 0);
+    assert_int_equal(virtio_transport_restore(virtio_mmio_transport(f->mmio), reader, 0), 0);
     assert_int_equal(blk_status(f), NO_STATUS);
-    virtio_mmio_resume(f->mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->mmio));
     assert_int_equal(blk_wait(f, 0), 4097);
     assert_int_equal(blk_status(f), VIRTIO_BLK_S_OK);
     assert_int_equal(fake_mmio_get(f->mmio, CONFIG(wce)) & 0xff, 0);

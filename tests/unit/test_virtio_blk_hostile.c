@@ -226,9 +226,9 @@ static void pauses_come_at_any_moment(void **state)
             blk_offer(f, 0, VIRTIO_BLK_T_IN, i, 65536, true);
         blk_kick(f, 0);
         usleep(round * 10);
-        virtio_mmio_pause(f->mmio);
+        virtio_transport_pause(virtio_mmio_transport(f->mmio));
         assert_int_equal(virtqueue_in_flight(f->device->queue[0]), 0);
-        virtio_mmio_resume(f->mmio);
+        virtio_transport_resume(virtio_mmio_transport(f->mmio));
         for (unsigned i = 0; i < 8; i++)
             assert_int_equal(blk_wait(f, 0), 65537);
     }

@@ -50,7 +50,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     loop_free(f->loop);
     close(f->irq_fd);
     fd_close(&f->pipe[0]);

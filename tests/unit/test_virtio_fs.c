@@ -88,7 +88,7 @@ static void side_init(struct fixture *f, struct side *side)
 
 static void side_fini(struct side *side)
 {
-    virtio_mmio_free(side->mmio);
+    virtio_transport_free(virtio_mmio_transport(side->mmio));
     loop_free(side->loop);
     close(side->irq_fd);
     fake_memory_fini(&side->memory);
@@ -337,8 +337,8 @@ static void test_reset_ends_the_session(void **state)
 static struct snapshot_writer *save(struct fixture *f, int *err)
 {
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(f->side.mmio);
-    *err = virtio_mmio_save(f->side.mmio, writer, 0);
+    virtio_transport_pause(virtio_mmio_transport(f->side.mmio));
+    *err = virtio_transport_save(virtio_mmio_transport(f->side.mmio), writer, 0);
     return writer;
 }
 
@@ -373,9 +373,9 @@ static void test_a_session_goes_on_in_another_device(void **state)
         other.queue[i].memory = &other.memory;
     }
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    virtio_mmio_pause(other.mmio);
-    assert_int_equal(virtio_mmio_restore(other.mmio, reader, 0), 0);
-    virtio_mmio_resume(other.mmio);
+    virtio_transport_pause(virtio_mmio_transport(other.mmio));
+    assert_int_equal(virtio_transport_restore(virtio_mmio_transport(other.mmio), reader, 0), 0);
+    virtio_transport_resume(virtio_mmio_transport(other.mmio));
     struct fuse_read_in in = {.fh = fh, .size = 100};
     assert_int_equal(call(f, &other, FUSE_READ, node, &in, sizeof(in), &reply), 0);
     assert_memory_equal(reply, "content", 7);
@@ -385,7 +385,7 @@ static void test_a_session_goes_on_in_another_device(void **state)
     snapshot_reader_free(reader);
     snapshot_writer_free(writer);
     side_fini(&other);
-    virtio_mmio_resume(f->side.mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->side.mmio));
     assert_int_equal(call(f, &f->side, FUSE_READ, node, &in, sizeof(in), &reply), 0);
 }
 
@@ -402,7 +402,7 @@ static void test_an_unlinked_open_file_cannot_be_saved(void **state)
     struct snapshot_writer *writer = save(f, &err);
     assert_int_equal(err, -ESTALE);
     snapshot_writer_free(writer);
-    virtio_mmio_resume(f->side.mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->side.mmio));
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)

@@ -254,14 +254,14 @@ static void plugged_blocks_survive_a_reset_and_a_restore(void **state)
     assert_int_equal(state_of(f, 2, 5), VIRTIO_MEM_STATE_PLUGGED);
 
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(f->rig.mmio);
-    assert_int_equal(virtio_mmio_save(f->rig.mmio, writer, 0), 0);
+    virtio_transport_pause(virtio_mmio_transport(f->rig.mmio));
+    assert_int_equal(virtio_transport_save(virtio_mmio_transport(f->rig.mmio), writer, 0), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
-    virtio_mmio_free(f->rig.mmio);
+    virtio_transport_free(virtio_mmio_transport(f->rig.mmio));
     device_make(f);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(f->rig.mmio, reader, 0), 0);
-    virtio_mmio_resume(f->rig.mmio);
+    assert_int_equal(virtio_transport_restore(virtio_mmio_transport(f->rig.mmio), reader, 0), 0);
+    virtio_transport_resume(virtio_mmio_transport(f->rig.mmio));
     fake_loop_settle(f->rig.loop);
     assert_true(virtio_mem_get_plugged(f->rig.device) == 5 * BLOCK);
     assert_true(virtio_mem_get_requested(f->rig.device) == 6 * BLOCK);

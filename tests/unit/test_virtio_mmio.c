@@ -289,8 +289,8 @@ static void acknowledgements_of_calls_may_be_ignored(void **state)
     transport->calls_direct(transport, false);
     assert_int_equal(transport_get(f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
     transport_interrupts(f);
-    virtio_mmio_pause(f->mmio);
-    virtio_mmio_resume(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
+    virtio_transport_resume(virtio_mmio_transport(f->mmio));
     assert_true(transport_interrupts(f) > 0); /* the driver may have missed one */
 }
 

@@ -28,14 +28,14 @@ static void pause_holds_kicks_back(void **state)
     struct fixture *f = *state;
     transport_start(f);
     f->recorder->echo = true;
-    virtio_mmio_pause(f->mmio);
-    virtio_mmio_pause(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
     assert_int_equal(f->recorder->paused, 1);
     struct fake_segment segment = {f->queue[0].config.desc, 4, false};
     fake_queue_add(&f->queue[0], &segment, 1);
     fake_mmio_kick(f->mmio, f->loop, 0);
     assert_false(fake_queue_used(&f->queue[0], NULL, NULL));
-    virtio_mmio_resume(f->mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->mmio));
     fake_loop_settle(f->loop);
     assert_int_equal(f->recorder->resumed, 1);
     assert_true(fake_queue_used(&f->queue[0], NULL, NULL));
@@ -44,7 +44,7 @@ static void pause_holds_kicks_back(void **state)
 static void *save_transport(struct fixture *f, size_t *length)
 {
     struct snapshot_writer *writer = snapshot_writer_new();
-    assert_int_equal(virtio_mmio_save(f->mmio, writer, 7), 0);
+    assert_int_equal(virtio_transport_save(virtio_mmio_transport(f->mmio), writer, 7), 0);
     const void *bytes;
     assert_int_equal(snapshot_writer_content(writer, &bytes, length), 0);
     void *copy = malloc(*length);
@@ -58,7 +58,7 @@ static void running_device_survives_a_snapshot(void **state)
 {
     struct fixture *f = *state;
     struct snapshot_writer *early = snapshot_writer_new();
-    assert_int_equal(virtio_mmio_save(f->mmio, early, 7), -EBUSY);
+    assert_int_equal(virtio_transport_save(virtio_mmio_transport(f->mmio), early, 7), -EBUSY);
     snapshot_writer_free(early);
     transport_start(f);
     f->recorder->echo = true;
@@ -68,23 +68,23 @@ static void running_device_survives_a_snapshot(void **state)
     fake_mmio_kick(f->mmio, f->loop, 0);
     assert_true(fake_queue_used(&f->queue[0], NULL, NULL));
     assert_true(transport_interrupts(f) > 0);
-    virtio_mmio_pause(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
     fake_queue_add(&f->queue[0], &segment, 1); /* kicked, but not served before the snapshot */
     size_t length;
     void *bytes = save_transport(f, &length);
 
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     transport_make(f);
     f->recorder->echo = true;
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(f->mmio, reader, 7), 0);
+    assert_int_equal(virtio_transport_restore(virtio_mmio_transport(f->mmio), reader, 7), 0);
     snapshot_reader_free(reader);
     assert_int_equal(f->recorder->state, 4711);
     assert_int_equal(f->recorder->activated, 1);
     assert_int_equal(transport_get(f, VIRTIO_MMIO_STATUS), STATUS_RUNNING);
     fake_loop_settle(f->loop);
     assert_false(fake_queue_used(&f->queue[0], NULL, NULL)); /* paused */
-    virtio_mmio_resume(f->mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->mmio));
     assert_true(transport_interrupts(f) > 0); /* the one that was not acknowledged comes again */
     fake_loop_settle(f->loop);
     assert_true(fake_queue_used(&f->queue[0], NULL, NULL));
@@ -95,17 +95,17 @@ static void idle_device_survives_a_snapshot(void **state)
 {
     struct fixture *f = *state;
     transport_set(f, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);
-    virtio_mmio_pause(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
     size_t length;
     void *bytes = save_transport(f, &length);
-    virtio_mmio_free(f->mmio);
+    virtio_transport_free(virtio_mmio_transport(f->mmio));
     transport_make(f);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(f->mmio, reader, 7), 0);
+    assert_int_equal(virtio_transport_restore(virtio_mmio_transport(f->mmio), reader, 7), 0);
     snapshot_reader_free(reader);
     assert_int_equal(transport_get(f, VIRTIO_MMIO_STATUS), VIRTIO_CONFIG_S_ACKNOWLEDGE);
     assert_int_equal(f->recorder->activated, 0);
-    virtio_mmio_resume(f->mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->mmio));
     assert_int_equal(transport_start(f), STATUS_RUNNING);
     free(bytes);
 }
@@ -114,20 +114,20 @@ static void damaged_snapshot_restores_nothing(void **state)
 {
     struct fixture *f = *state;
     transport_start(f);
-    virtio_mmio_pause(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
     size_t length;
     uint8_t *bytes = save_transport(f, &length);
     /* Whatever one flipped byte does, the transport is either restored or as new, and can be used. */
     for (size_t at = 0; at < length; at++) {
-        virtio_mmio_free(f->mmio);
+        virtio_transport_free(virtio_mmio_transport(f->mmio));
         transport_make(f);
         bytes[at] ^= 0xff;
         struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-        if (reader && virtio_mmio_restore(f->mmio, reader, 7) != 0)
+        if (reader && virtio_transport_restore(virtio_mmio_transport(f->mmio), reader, 7) != 0)
             assert_int_equal(transport_get(f, VIRTIO_MMIO_STATUS), 0);
         snapshot_reader_free(reader);
         bytes[at] ^= 0xff;
-        virtio_mmio_resume(f->mmio);
+        virtio_transport_resume(virtio_mmio_transport(f->mmio));
         assert_int_equal(transport_start(f), STATUS_RUNNING);
     }
     free(bytes);

@@ -164,9 +164,9 @@ static void packets_in_a_row_interrupt_once(void **state)
     *fake_queue_used_event(&f->queue[RX]) = htole16(1);
     for (unsigned i = 0; i < 20; i++)
         assert_int_equal(send(f->host[0], packet, sizeof(packet), 0), sizeof(packet));
-    uint64_t before = virtio_mmio_interrupts(f->mmio);
+    uint64_t before = virtio_transport_interrupts(virtio_mmio_transport(f->mmio));
     fake_loop_settle(f->loop);
-    assert_int_equal(virtio_mmio_interrupts(f->mmio) - before, 1);
+    assert_int_equal(virtio_transport_interrupts(virtio_mmio_transport(f->mmio)) - before, 1);
     assert_int_equal(fake_statistic(f->device, "rx-packets"), 21);
 }
 
@@ -268,13 +268,13 @@ static void pause_keeps_buffers_and_packets(void **state)
     start(f, MRG);
     offer(f, 8, 2048);
     net_fixture_send(f, 0, NULL, 100);
-    virtio_mmio_pause(f->mmio);
+    virtio_transport_pause(virtio_mmio_transport(f->mmio));
     assert_int_equal(virtqueue_in_flight(f->device->queue[RX]), 0);
     net_fixture_send(f, 0, NULL, 200);
     uint32_t length;
     assert_true(fake_queue_used(&f->queue[RX], NULL, &length));
     assert_false(fake_queue_used(&f->queue[RX], NULL, NULL));
-    virtio_mmio_resume(f->mmio);
+    virtio_transport_resume(virtio_mmio_transport(f->mmio));
     fake_loop_settle(f->loop);
     assert_true(fake_queue_used(&f->queue[RX], NULL, &length));
     assert_int_equal(length, 200);

@@ -317,8 +317,8 @@ static int save_and_restore(struct net_fixture *from, struct net_fixture *to,
     const void *bytes;
     size_t length;
     struct snapshot_writer *writer = snapshot_writer_new();
-    virtio_mmio_pause(from->mmio);
-    assert_int_equal(virtio_mmio_save(from->mmio, writer, 0), 0);
+    virtio_transport_pause(virtio_mmio_transport(from->mmio));
+    assert_int_equal(virtio_transport_save(virtio_mmio_transport(from->mmio), writer, 0), 0);
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
     uint8_t *copy = malloc(length);
     assert_non_null(copy);
@@ -333,7 +333,7 @@ static int save_and_restore(struct net_fixture *from, struct net_fixture *to,
     to->room = from->room;
     struct snapshot_reader *reader = snapshot_reader_new(copy, length);
     assert_non_null(reader);
-    int err = virtio_mmio_restore(to->mmio, reader, 0);
+    int err = virtio_transport_restore(virtio_mmio_transport(to->mmio), reader, 0);
     snapshot_reader_free(reader);
     snapshot_writer_free(writer);
     free(copy);
@@ -359,7 +359,7 @@ static void saved_device_goes_on_elsewhere(void **state)
     assert_int_equal(fake_tap.filter_count, 2);
     assert_memory_equal(fake_tap.filter[0], mac, ETH_ALEN);
     assert_int_equal(link_status(&other), VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
-    virtio_mmio_resume(other.mmio);
+    virtio_transport_resume(virtio_mmio_transport(other.mmio));
     fake_loop_settle(other.loop);
     assert_true(fake_tap.attached[1]);
     net_fixture_send(&other, 0, NULL, 100);
@@ -384,7 +384,7 @@ static void impossible_state_is_refused(void **state)
     struct net_fixture *f = *state, other;
     net_fixture_start(f, ALL);
     assert_int_equal(save_and_restore(f, &other, spoil_pairs), -EPROTO);
-    virtio_mmio_resume(other.mmio);
+    virtio_transport_resume(virtio_mmio_transport(other.mmio));
     net_fixture_start(&other, ALL);
     assert_true(pair_works(&other, 0));
     net_fixture_fini(&other);

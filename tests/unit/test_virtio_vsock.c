@@ -258,11 +258,12 @@ static void streams_take_turns(void **state)
     uint32_t port[2];
     int fd[2] = {open_connection(guest, &port[0]), open_connection(guest, &port[1])};
     static uint8_t block[150000];
-    virtio_mmio_pause(guest->mmio); /* so that both have bytes when the device goes on */
+    virtio_transport_pause(
+        virtio_mmio_transport(guest->mmio)); /* so that both have bytes when the device goes on */
     for (unsigned i = 0; i < 2; i++)
         assert_true(send(fd[i], block, sizeof(block), MSG_DONTWAIT) > 100000);
     fake_loop_settle(guest->loop);
-    virtio_mmio_resume(guest->mmio);
+    virtio_transport_resume(virtio_mmio_transport(guest->mmio));
     struct packet packet;
     size_t got[2] = {0, 0};
     while (guest_receive(guest, &packet)) {

@@ -128,10 +128,10 @@ static void restored_guest_hears_of_the_reset_first(void **state)
     guest_start(guest);
     uint32_t port;
     int fd = open_connection(guest, &port);
-    virtio_mmio_pause(guest->mmio);
+    virtio_transport_pause(virtio_mmio_transport(guest->mmio));
     client_write(guest, fd, "while paused");
     struct snapshot_writer *writer = snapshot_writer_new();
-    assert_int_equal(virtio_mmio_save(guest->mmio, writer, 2), 0);
+    assert_int_equal(virtio_transport_save(virtio_mmio_transport(guest->mmio), writer, 2), 0);
     const void *bytes;
     size_t length;
     assert_int_equal(snapshot_writer_content(writer, &bytes, &length), 0);
@@ -139,14 +139,14 @@ static void restored_guest_hears_of_the_reset_first(void **state)
     fake_queue_avail(&guest->queue[RX]); /* nothing went into guest memory during the pause */
     assert_false(fake_queue_used(&guest->queue[RX], &none, NULL));
 
-    virtio_mmio_free(guest->mmio);
+    virtio_transport_free(virtio_mmio_transport(guest->mmio));
     guest_make_device(guest);
     client_expect_end(guest, fd);
     close(fd);
     struct snapshot_reader *reader = snapshot_reader_new(bytes, length);
-    assert_int_equal(virtio_mmio_restore(guest->mmio, reader, 2), 0);
+    assert_int_equal(virtio_transport_restore(virtio_mmio_transport(guest->mmio), reader, 2), 0);
     int waiting = client_connect(guest, "CONNECT 5000\n");
-    virtio_mmio_resume(guest->mmio);
+    virtio_transport_resume(virtio_mmio_transport(guest->mmio));
     guest_expect_nothing(guest);
     uint32_t event_length;
     assert_true(fake_queue_used(&guest->queue[EVENT], NULL, &event_length));

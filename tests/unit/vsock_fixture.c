@@ -50,7 +50,7 @@ int vsock_set_up(void **state)
 int vsock_tear_down(void **state)
 {
     struct guest *guest = *state;
-    virtio_mmio_free(guest->mmio);
+    virtio_transport_free(virtio_mmio_transport(guest->mmio));
     loop_free(guest->loop);
     close(guest->listen_fd);
     close(guest->irq_fd);

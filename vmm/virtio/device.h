@@ -71,8 +71,9 @@ struct virtio_device {
     struct virtqueue *queue[VIRTIO_DEVICE_QUEUES_MAX]; /* made by the transport when the device is attached */
     int kick_fd[VIRTIO_DEVICE_QUEUES_MAX];             /* eventfds, the transport's; set with the queues */
     struct virtio_transport *transport;                /* set when attached */
-    int call_fd; /* eventfd that raises the device's interrupt; the transport's, set when attached */
-    atomic_flag broken_busy; /* guards broken_limit: queues may break at once */
+    int call_fd[VIRTIO_DEVICE_QUEUES_MAX];             /* eventfds that interrupt for used buffers; the
+                                                          transport's, not all different */
+    atomic_flag broken_busy;                           /* guards broken_limit: queues may break at once */
     struct log_limit broken_limit;
 };
 

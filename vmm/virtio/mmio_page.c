@@ -52,23 +52,19 @@ static void put_interrupt_status(const struct virtio_mmio *mmio)
 
 static void put_config(const struct virtio_mmio *mmio)
 {
-    const struct virtio_device_ops *ops = mmio->device->ops;
+    const struct virtio_device_ops *ops = mmio->core.device->ops;
     if (ops->config_size > 0)
-        ops->config_read(mmio->device, 0, mmio->page + VIRTIO_MMIO_CONFIG, ops->config_size);
+        ops->config_read(mmio->core.device, 0, mmio->page + VIRTIO_MMIO_CONFIG, ops->config_size);
 }
 
 static void put_registers(const struct virtio_mmio *mmio)
 {
-    uint32_t features = 0;
-    if (mmio->device_features_sel <= 1)
-        features = (uint32_t)(mmio_features(mmio) >> (32 * mmio->device_features_sel));
-    bool queue = mmio->queue_sel < mmio->device->queue_count; /* else NumMax 0: no such queue */
-    put(mmio->page, VIRTIO_MMIO_DEVICE_FEATURES, features);
-    put(mmio->page, VIRTIO_MMIO_QUEUE_NUM_MAX, queue ? mmio->device->queue_size_max : 0);
-    put(mmio->page, VIRTIO_MMIO_QUEUE_READY, queue && mmio->queue[mmio->queue_sel].ready);
-    put(mmio->page, VIRTIO_MMIO_CONFIG_GENERATION, atomic_load(&mmio->config_generation));
-    put(mmio->page, VIRTIO_MMIO_STATUS,
-        mmio->status | (atomic_load(&mmio->needs_reset) ? VIRTIO_CONFIG_S_NEEDS_RESET : 0U));
+    bool queue = mmio->core.queue_sel < mmio->core.device->queue_count; /* else NumMax 0: no such queue */
+    put(mmio->page, VIRTIO_MMIO_DEVICE_FEATURES, core_selected_features(&mmio->core));
+    put(mmio->page, VIRTIO_MMIO_QUEUE_NUM_MAX, queue ? mmio->core.device->queue_size_max : 0);
+    put(mmio->page, VIRTIO_MMIO_QUEUE_READY, queue && mmio->core.queue[mmio->core.queue_sel].ready);
+    put(mmio->page, VIRTIO_MMIO_CONFIG_GENERATION, atomic_load(&mmio->core.config_generation));
+    put(mmio->page, VIRTIO_MMIO_STATUS, core_status(&mmio->core));
     put_interrupt_status(mmio);
 }
 
@@ -85,11 +81,11 @@ void mmio_page_update_config(struct virtio_mmio *mmio)
     pthread_mutex_lock(&mmio->page_lock);
     /* A driver reads generation, fields, generation (§2.5.1): whatever it read in between, one of the two
      * steps falls between its readings of the generation. */
-    put(mmio->page, VIRTIO_MMIO_CONFIG_GENERATION, atomic_fetch_add(&mmio->config_generation, 1) + 1);
+    put(mmio->page, VIRTIO_MMIO_CONFIG_GENERATION, atomic_fetch_add(&mmio->core.config_generation, 1) + 1);
     atomic_thread_fence(memory_order_seq_cst);
     put_config(mmio);
     atomic_thread_fence(memory_order_seq_cst);
-    put(mmio->page, VIRTIO_MMIO_CONFIG_GENERATION, atomic_fetch_add(&mmio->config_generation, 1) + 1);
+    put(mmio->page, VIRTIO_MMIO_CONFIG_GENERATION, atomic_fetch_add(&mmio->core.config_generation, 1) + 1);
     pthread_mutex_unlock(&mmio->page_lock);
 }
 
@@ -137,7 +133,7 @@ void mmio_page_init(struct virtio_mmio *mmio)
 {
     pthread_mutex_init(&mmio->page_lock, NULL);
     mmio->page = mmio->own_page;
-    put_constants(mmio->page, mmio->device->ops->id);
+    put_constants(mmio->page, mmio->core.device->ops->id);
     mmio_page_update(mmio);
 }
 
@@ -146,7 +142,7 @@ void virtio_mmio_show(struct virtio_mmio *mmio, void *page)
     pthread_mutex_lock(&mmio->page_lock);
     uint8_t *to = page ? page : mmio->own_page;
     if (to != mmio->page) {
-        uint32_t id = mmio->device->ops->id;
+        uint32_t id = mmio->core.device->ops->id;
         put(to, VIRTIO_MMIO_DEVICE_ID, 0);
         memcpy(to + VIRTIO_MMIO_VENDOR_ID, mmio->page + VIRTIO_MMIO_VENDOR_ID,
                VIRTIO_MMIO_SIZE - VIRTIO_MMIO_VENDOR_ID);

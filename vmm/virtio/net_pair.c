@@ -134,11 +134,11 @@ static int start_vhost(struct net_pair *pair)
     struct virtio_device *device = &pair->net->device;
     struct vhost_net_pair vhost = {.vhost_fd = pair->vhost_fd,
                                    .tap_fd = pair->tap_fd,
-                                   .call_fd = device->call_fd,
                                    .features = pair->net->features,
                                    .memory = pair->net->memory};
     for (unsigned i = 0; i < 2; i++) {
         vhost.queue[i] = device->queue[2 * pair->index + i];
+        vhost.call_fd[i] = device->call_fd[2 * pair->index + i];
         vhost.kick_fd[i] = device->kick_fd[2 * pair->index + i];
         vhost.error_fd[i] = pair->vhost_error[i].fd;
         int err = loop_add(device->loop, &pair->vhost_error[i], EPOLLIN);

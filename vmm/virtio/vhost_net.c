@@ -60,7 +60,7 @@ static int set_queue(const struct vhost_net_pair *pair, unsigned index)
                                        .avail_user_addr = (uintptr_t)rings.avail,
                                        .used_user_addr = (uintptr_t)rings.used};
     struct vhost_vring_file kick = {.index = index, .fd = pair->kick_fd[index]},
-                            call = {.index = index, .fd = pair->call_fd},
+                            call = {.index = index, .fd = pair->call_fd[index]},
                             error = {.index = index, .fd = pair->error_fd[index]};
     int err = control(pair->vhost_fd, VHOST_SET_VRING_NUM, &size);
     if (!err)

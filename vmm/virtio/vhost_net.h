@@ -12,8 +12,8 @@
 #include "vmm/virtio/virtqueue.h"
 
 struct vhost_net_pair {
-    int vhost_fd, tap_fd, call_fd;
-    int kick_fd[2], error_fd[2];
+    int vhost_fd, tap_fd;
+    int kick_fd[2], call_fd[2], error_fd[2];
     struct virtqueue *queue[2]; /* receive, transmit; started */
     uint64_t features;          /* negotiated */
     const struct guest_memory *memory;
