@@ -9,6 +9,7 @@
 #include "agent/joins.h"
 #include "agent/notify.h"
 #include "agent/oom.h"
+#include "agent/proc_file.h"
 #include "agent/spec_fields.h"
 #include "common/fd.h"
 #include "common/json.h"
@@ -179,6 +180,7 @@ static struct container *container_new(struct sandbox *sandbox, const char *id, 
     container->params = json_incref((json_t *)params);
     strncpy(container->id, id, sizeof(container->id) - 1);
     container->oom_events.fd = -1;
+    container->proc_fd = -1;
     LIST_INIT(&container->pause_requests);
     LIST_INIT(&container->oom_requests);
     LIST_INIT(&container->processes);
@@ -397,6 +399,18 @@ static bool container_has_disk(const struct container *container, const char *se
     return false;
 }
 
+json_t *container_read_proc(struct container *container, const char *path, struct error *err)
+{
+    const struct process *init = container->init;
+    if (init->pidfd < 0 || (init->state != PROCESS_CREATED && init->state != PROCESS_RUNNING)) {
+        error_set(err, ESRCH, "container %s is %s", container->id, container_status(container));
+        return NULL;
+    }
+    if (container->proc_fd < 0)
+        container->proc_fd = proc_open(init->pidfd, err);
+    return container->proc_fd < 0 ? NULL : proc_read(container->proc_fd, path, err);
+}
+
 /* The last container with a disk leaves; it is not in the sandbox's list any more. */
 static void container_release_disks(const struct container *container)
 {
@@ -429,6 +443,7 @@ void container_free(struct container *container)
         loop_del(container_loop(container), &container->cgroup_events);
     fd_close(&container->cgroup_events.fd);
     notify_free(container->notify);
+    fd_close(&container->proc_fd);
     if (container->cgroup.fd >= 0) {
         int failed = cgroup_remove(&container->cgroup);
         if (failed)

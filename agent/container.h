@@ -32,6 +32,7 @@ struct container {
     bool orphaned; /* its owner is gone: with the last such container the guest ends */
     struct request *delete_request;
     struct notify *notify;              /* agent/notify.h, or NULL */
+    int proc_fd;                        /* agent/proc_file.h: -1 until it is asked for */
     struct request_list pause_requests; /* agent/freezer.h */
     struct request_list oom_requests;   /* agent/oom.h */
     struct watch oom_events;            /* fd -1: nobody wants to know */
@@ -54,6 +55,9 @@ const char *container_status(const struct container *container);
 
 /* container.delete. Keeps the request, or -1 with err filled (EBUSY). */
 int container_delete(struct container *container, bool force, struct request *request, struct error *err);
+
+/* container.proc: what is below the /proc of its pid namespace. New reference, or NULL with err filled. */
+json_t *container_read_proc(struct container *container, const char *path, struct error *err);
 
 /* Kills everything in it and frees it once that is done. */
 void container_abandon(struct container *container);

@@ -148,6 +148,20 @@ static int handle_processes(struct sandbox *sandbox, struct request *request, co
     return 0;
 }
 
+static int handle_proc(struct sandbox *sandbox, struct request *request, const json_t *params,
+                       struct error *err)
+{
+    struct container *container = params_container(sandbox, params, err);
+    const char *path = NULL;
+    if (!container || json_require(json_get_string(params, "", "path", &path, err), "", "path", err) < 0)
+        return -1;
+    json_t *result = container_read_proc(container, path, err);
+    if (!result)
+        return -1;
+    request_succeed(request, result);
+    return 0;
+}
+
 static int handle_update(struct sandbox *sandbox, struct request *request, const json_t *params,
                          struct error *err)
 {
@@ -279,6 +293,7 @@ static const struct {
     {"container.pause", handle_pause},
     {"container.resume", handle_resume},
     {"container.processes", handle_processes},
+    {"container.proc", handle_proc},
     {"container.update", handle_update},
     {"container.stats", handle_stats},
     {"container.events", handle_events},

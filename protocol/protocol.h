@@ -78,17 +78,18 @@
  *                     "pgid", "sid", "tty" (proc(5) tty_nr), "uid", "gid", "state" (a letter), "threads",
  *                     "nice", "priority", "cpu_ms", "age_ms", "virtual_kib", "resident_kib", "comm",
  *                     "args"}], "memory_kib": of the guest}
- *   container.update  {"container", "resources": linux.resources} -> {}
- *                     Writes the values that are there, all or none. Device rules are left as they are.
- *   container.stats   {"container"} -> {"cpu": cpu.stat, "memory": {"current", "max", "peak",
- *                     "swap_current", "swap_max", "events": memory.events, "stat": memory.stat},
- *                     "pids": {"current", "max"},
- *                     "io": [{"major", "minor", "rbytes", "wbytes", "rios", "wios", ...}],
- *                     "hugetlb": {SIZE: {"current", "max", "events"}}}
- *                     From the cgroup's files; a limit of "max", and what the kernel lacks, is absent.
- *   container.events  {"container"} -> {}
- *                     Answered when the container has ended. Until then the connection gets an event
- *                     "oom", params {"container"}, when processes were killed for want of memory.
+ *   container.proc    {"container", "path": "" | NAME | PID/NAME | PID/ns/NAME}
+ *                     -> {"pids": [N...]} | {"hex": TEXT} | {"link": TEXT}
+ *                     The processes, a file or what a link says, of the /proc that belongs to the pid
+ * namespace of the container's init. ESRCH when the container has ended, ENOENT, EINVAL (no such name, or no
+ * file), or what reading gives. container.update  {"container", "resources": linux.resources} -> {} Writes
+ * the values that are there, all or none. Device rules are left as they are. container.stats   {"container"}
+ * -> {"cpu": cpu.stat, "memory": {"current", "max", "peak", "swap_current", "swap_max", "events":
+ * memory.events, "stat": memory.stat}, "pids": {"current", "max"}, "io": [{"major", "minor", "rbytes",
+ * "wbytes", "rios", "wios", ...}], "hugetlb": {SIZE: {"current", "max", "events"}}} From the cgroup's files;
+ * a limit of "max", and what the kernel lacks, is absent. container.events  {"container"} -> {} Answered when
+ * the container has ended. Until then the connection gets an event "oom", params {"container"}, when
+ * processes were killed for want of memory.
  *
  *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool,
  *                      "stdio", "fds", "activation", "start": bool, "owner": bool, "cgroup": path below the
@@ -145,10 +146,11 @@
 #define SHARED_ROOTFS "rootfs"  /* the name of a container's root filesystem in its directory */
 #define SHARED_MAPPED "mapped-" /* and of a mount that is to be id-mapped, followed by its index */
 
-#define SUBMOUNTS_MAX    4096 /* listed below one tree; the rest appear when they are first used */
-#define FRAME_BYTES_MAX  (8u << 20)
-#define CONTAINER_ID_MAX 128 /* characters */
-#define PROCESS_NAME_MAX 128
+#define SUBMOUNTS_MAX       4096 /* listed below one tree; the rest appear when they are first used */
+#define FRAME_BYTES_MAX     (8u << 20)
+#define PROC_FILE_BYTES_MAX 65536 /* of a file of container.proc; the rest is left out */
+#define CONTAINER_ID_MAX    128   /* characters */
+#define PROCESS_NAME_MAX    128
 /* Further fds of a process, from PROCESS_FDS_FIRST on (sd_listen_fds(3)'s SD_LISTEN_FDS_START). */
 #define PROCESS_FDS_FIRST 3
 #define PROCESS_FDS_MAX   32

@@ -13,7 +13,9 @@
 #include "shim/deadline.h"
 #include "shim/disk_plug.h"
 #include "shim/monitor_internal.h"
+#include "shim/monitor_threads.h"
 #include "shim/monitor_view.h"
+#include "shim/proc_view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +34,7 @@
 #define MONITOR_LOG_FILE    "monitor.log"
 #define RECORD_LOCK_WAIT_MS 5000
 #define RECORD_LOCK_STEP_US 10000
+#define VIEW_ANSWER_MS      5000
 
 /* The monitor lives long: what the caller left open (the other ends of pipes, say) must not live with it.
  * There is no exec that would close it. */
@@ -97,17 +100,18 @@ static int state_init(struct container_state *state, const struct monitor_task *
 }
 
 /* Up to the moment the parent is told. */
-static int reach_created(struct monitor_container *monitor, int *signal_fd, struct monitor_home *home,
-                         struct error *err)
+static int reach_created(struct monitor_container *monitor, struct monitor_threads **threads,
+                         struct monitor_home *home, struct error *err)
 {
     const struct monitor_task *task = monitor->task;
-    if (become_monitor(task, signal_fd, err) < 0 || state_init(&monitor->state, task, err) < 0 ||
+    if (become_monitor(task, &monitor->signal_fd, err) < 0 || state_init(&monitor->state, task, err) < 0 ||
         monitor_plan_cgroup(monitor, err) < 0 ||
         container_state_write(task->container_fd, &monitor->state, err) < 0 ||
         monitor_create(monitor, err) < 0)
         return -1;
     monitor->process.notify_path = notify_keep(task->notify_path, monitor->process.notify_kept);
-    if (monitor_enter_view(task->bundle, home, err) < 0)
+    *threads = monitor_threads_start(err);
+    if (!*threads || monitor_enter_view(task->bundle, home, &monitor->fuse_fd, err) < 0)
         return -1;
     monitor->state.status = STATUS_CREATED;
     return container_state_write(task->container_fd, &monitor->state, err);
@@ -178,11 +182,12 @@ static void leave_sandbox(struct monitor_container *monitor)
     disk_unplug(&monitor->process.sandbox, &monitor->task->bundle->disks);
 }
 
-static void __attribute__((noreturn)) live(struct monitor_container *monitor, int signal_fd)
+static void live(void *arg)
 {
     struct error err;
+    struct monitor_container *monitor = arg;
     struct monitor_process *process = &monitor->process;
-    if (monitor_process_run(process, signal_fd, &err) < 0) {
+    if (monitor_process_run(process, monitor->signal_fd, &err) < 0) {
         process->lost = true;
         process->failure = err;
         if (!monitor->joined)
@@ -200,6 +205,38 @@ static void __attribute__((noreturn)) live(struct monitor_container *monitor, in
     monitor_end_like(process->exit_status, process->exit_signal);
 }
 
+/* The view's questions go to the agent by a connection of their own, made for the first of them. */
+struct view_questions {
+    const char *container;
+    struct agent_address address;
+    struct agent_client *agent;
+};
+
+static json_t *ask_agent(void *arg, const char *path, struct error *err)
+{
+    struct view_questions *questions = arg;
+    int64_t deadline = deadline_in(VIEW_ANSWER_MS);
+    if (!questions->agent)
+        questions->agent = agent_connect(&questions->address, deadline, err);
+    if (!questions->agent)
+        return NULL;
+    json_t *params = json_pack("{s:s, s:s}", "container", questions->container, "path", path);
+    json_t *result = agent_call(questions->agent, "container.proc", params, deadline, err);
+    /* Whatever else went wrong, the next question begins anew. */
+    if (!result && err->code != ENOENT && err->code != ESRCH && err->code != EINVAL)
+        agent_client_free(take_ptr(&questions->agent));
+    return result;
+}
+
+static void serve_view(void *arg)
+{
+    const struct monitor_container *monitor = arg;
+    struct view_questions questions = {.container = monitor->task->id, .address = monitor->view_address};
+    if (monitor->fuse_fd >= 0)
+        proc_view_serve(monitor->fuse_fd, ask_agent, &questions);
+    agent_client_free(questions.agent);
+}
+
 static void monitor_main(const void *arg, int channel_fd)
 {
     const struct monitor_task *task = arg;
@@ -210,11 +247,13 @@ static void monitor_main(const void *arg, int channel_fd)
                                                     .name = PROCESS_INIT,
                                                     .notify_path = task->notify_path,
                                                     .sandbox = {.dir_fd = -1, .vmm_pidfd = -1},
-                                                    .exit_status = -1}};
+                                                    .exit_status = -1},
+                                        .signal_fd = -1,
+                                        .fuse_fd = -1};
     struct monitor_home home = {.mounts_fd = -1, .root_fd = -1};
-    int signal_fd = -1;
+    struct monitor_threads *threads = NULL;
     keep_own_fds(task, channel_fd);
-    if (reach_created(&monitor, &signal_fd, &home, &err) == 0)
+    if (reach_created(&monitor, &threads, &home, &err) == 0)
         err = (struct error){0};
     if (!monitor_report(channel_fd, &err)) {
         /* The container's tree has no cgroups that could be removed, or has directories of their names. */
@@ -230,7 +269,10 @@ static void monitor_main(const void *arg, int channel_fd)
     monitor_home_close(&home);
     host_cgroup_forget_origin(&monitor.cgroup);
     flock(task->container_fd, LOCK_UN);
-    live(&monitor, signal_fd);
+    const struct sandbox *sandbox = &monitor.process.sandbox;
+    monitor.view_address = (struct agent_address){.sandbox_fd = fcntl(sandbox->dir_fd, F_DUPFD_CLOEXEC, 0),
+                                                  .vmm_pidfd = fcntl(sandbox->vmm_pidfd, F_DUPFD_CLOEXEC, 0)};
+    monitor_threads_run(threads, live, serve_view, &monitor);
 }
 
 int monitor_spawn(const struct monitor_task *task, struct monitor *monitor, struct error *err)

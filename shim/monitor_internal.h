@@ -49,6 +49,10 @@ struct monitor_container {
     bool joined;   /* the sandbox is another container's, and not ours to end */
     json_t *disks; /* of a container that joins, as the agent is told of them; or NULL */
     struct monitor_process process;
+    int signal_fd;
+    int fuse_fd;                       /* proc_view.h; -1: none */
+    struct agent_address view_address; /* who answers for it; its own descriptors: the sandbox's are closed at
+                                          the container's end */
 };
 
 /* Plans the container's cgroup on the host and notes it in the state, before anything is made. 0, or -1 with

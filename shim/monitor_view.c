@@ -2,6 +2,8 @@
 #include "shim/monitor_view.h"
 
 #include "common/fd.h"
+#include "common/log.h"
+#include "shim/proc_view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,24 +39,34 @@ static int tree_empty(uint64_t attributes)
     return fd < 0 ? -errno : fd;
 }
 
-/* Mounts the tree at `path` of the view; a path that is not there is left. Takes the tree. 0 or -errno. */
-static int view_mount(int root_fd, const char *path, int tree)
+/* Mounts the tree, which is a directory or not, at `path` of the view; a path that is not there is left. 0 or
+ * -errno. */
+static int view_attach(int root_fd, const char *path, int tree_fd, bool directory)
 {
     struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    cleanup_fd int tree_fd = tree;
-    if (tree_fd < 0)
-        return tree_fd;
     cleanup_fd int target = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
     if (target < 0)
         return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
-    struct stat own, its;
-    if (fstat(tree_fd, &own) < 0 || fstat(target, &its) < 0)
+    struct stat status;
+    if (fstat(target, &status) < 0)
         return -errno;
-    if (S_ISDIR(own.st_mode) != S_ISDIR(its.st_mode))
+    if (directory != S_ISDIR(status.st_mode))
         return 0; /* a file where a directory would go is nothing that a caller could mean */
     if (move_mount(tree_fd, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
         return -errno;
     return 0;
+}
+
+/* The same; takes the tree, or an error in its place. */
+static int view_mount(int root_fd, const char *path, int tree)
+{
+    cleanup_fd int tree_fd = tree;
+    struct stat status;
+    if (tree_fd < 0)
+        return tree_fd;
+    if (fstat(tree_fd, &status) < 0)
+        return -errno;
+    return view_attach(root_fd, path, tree_fd, S_ISDIR(status.st_mode));
 }
 
 static const struct bundle_mount *host_mount_find(const struct bundle *bundle, size_t index)
@@ -126,8 +138,20 @@ static int view_root(const struct bundle *bundle, struct error *err)
     return take_fd(&tree);
 }
 
-int monitor_enter_view(const struct bundle *bundle, struct monitor_home *home, struct error *err)
+/* The container's processes, or the host's where there is no FUSE. fd or -errno. */
+static int proc_tree(int *fuse_fd)
 {
+    int tree = proc_view_mount(fuse_fd);
+    if (tree >= 0)
+        return tree;
+    log_info("monitor: /proc of the container's pid is the host's: FUSE: %s", strerror(-tree));
+    return tree_clone("/proc", true, MOUNT_ATTR_RDONLY);
+}
+
+int monitor_enter_view(const struct bundle *bundle, struct monitor_home *home, int *fuse_fd,
+                       struct error *err)
+{
+    *fuse_fd = -1;
     home->root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     home->mounts_fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (home->root_fd < 0 || home->mounts_fd < 0)
@@ -137,7 +161,9 @@ int monitor_enter_view(const struct bundle *bundle, struct monitor_home *home, s
     cleanup_fd int root = view_root(bundle, err);
     if (root < 0)
         return -1;
-    int failed = view_mount(root, "proc", tree_clone("/proc", true, MOUNT_ATTR_RDONLY));
+    /* Nobody answers for it yet: it is mounted without a look at it. */
+    cleanup_fd int proc = proc_tree(fuse_fd);
+    int failed = proc < 0 ? proc : view_attach(root, "proc", proc, true);
     if (!failed)
         failed = view_mount(root, "dev", tree_clone("/dev", true, MOUNT_ATTR_RDONLY));
     if (failed)

@@ -22,6 +22,13 @@ matches "its message" "$(cat "$work/err")" "no such file or directory"
 
 matches "statistics" "$(podman stats --no-stream --format '{{.PIDs}} {{.MemUsage}}' one)" '^[1-9]'
 
+# podman reads /proc in the mount namespace of the pid: with crun it is the container's own. Times differ, and so do host pids.
+podman_crun run -d --name peer --network none $image sh -c 'trap "echo bye; exit 5" TERM; echo up; sleep 1000 & wait' > /dev/null
+columns=(pid ppid pgid user group state tty nice capeff capbnd seccomp comm args)
+equal "top" "$(podman top one "${columns[@]}")" "$(podman_crun top peer "${columns[@]}")"
+matches "top as it is asked for mostly" "$(podman top one)" "root +2 +1 .* sleep 1000"
+podman_crun rm --force --time 0 peer > /dev/null
+
 ok "pause" podman pause one
 equal "paused" "$(podman inspect -f '{{.State.Status}}' one)" paused
 ok "unpause" podman unpause one
