@@ -28,7 +28,7 @@
 #define CMDLINE_DEFAULT                                                                                      \
     "console=hvc0 quiet earlycon=uart8250,io,0x3f8 reboot=k,f panic=-1 tsc=reliable no_timer_check "         \
     "noreplace-smp rcupdate.rcu_expedited=1 swiotlb=noforce cgroup_no_v1=all 8250.nr_uarts=0 "               \
-    "dummy.numdummies=0"
+    "dummy.numdummies=0 pci=conf1,noearly"
 
 /* How long a panicked guest may take to flush its console and reset. */
 #define PANIC_DEADLINE_MS 500

@@ -1,11 +1,10 @@
-/* The PCI bus and its host bridge: see pci.h. Called by the machine's vCPU threads. */
+/* The PCI bus: see pci.h. Called by the machine's vCPU threads. */
 #include "vmm/pci.h"
 
 #include "vmm/snapshot.h"
 
 #include <endian.h>
 #include <errno.h>
-#include <linux/pci_regs.h>
 #include <string.h>
 
 #define CONFIG_ADDRESS 0u /* offsets from PCI_PORT */
@@ -17,11 +16,6 @@
 #define ADDRESS_DEVICE(a)   ((a) >> 11 & 0x1f)
 #define ADDRESS_FUNCTION(a) ((a) >> 8 & 7)
 #define ADDRESS_OFFSET(a)   ((a)&0xfc)
-
-/* A host bridge without any function of its own: vendor and device are those that virtual machines have
- * theirs by (QEMU's generic one). */
-#define BRIDGE_ID    0x00081b36u
-#define BRIDGE_CLASS 0x06000000u /* bridge, host */
 
 #define SECTION_NAME    "pci"
 #define SECTION_VERSION 1u
@@ -35,18 +29,6 @@ void pci_host_init(struct pci_host *host, const struct pci_ops *ops, void *arg)
 void pci_host_fini(struct pci_host *host)
 {
     pthread_mutex_destroy(&host->lock);
-}
-
-static bool bridge_read(uint32_t offset, void *data, uint32_t length)
-{
-    uint32_t value = 0;
-    if ((offset & ~3u) == PCI_VENDOR_ID)
-        value = BRIDGE_ID;
-    else if ((offset & ~3u) == PCI_CLASS_REVISION)
-        value = BRIDGE_CLASS;
-    value = htole32(value);
-    memcpy(data, (const uint8_t *)&value + (offset & 3), length);
-    return true;
 }
 
 static uint32_t get_address(struct pci_host *host)
@@ -76,9 +58,7 @@ void pci_host_read(void *arg, uint64_t offset, void *data, uint32_t length)
         return;
     }
     if (config_target(address, offset, length, &at))
-        there = ADDRESS_DEVICE(address) == 0
-                    ? bridge_read(at, data, length)
-                    : host->ops->read(host->arg, ADDRESS_DEVICE(address), at, data, length);
+        there = host->ops->read(host->arg, ADDRESS_DEVICE(address), at, data, length);
     if (!there)
         memset(data, 0xff, length);
 }
@@ -95,7 +75,7 @@ void pci_host_write(void *arg, uint64_t offset, const void *data, uint32_t lengt
         return;
     }
     address = get_address(host);
-    if (config_target(address, offset, length, &at) && ADDRESS_DEVICE(address) != 0)
+    if (config_target(address, offset, length, &at))
         host->ops->write(host->arg, ADDRESS_DEVICE(address), at, data, length);
 }
 
