@@ -245,13 +245,14 @@ def counted_iperf(place, figure, seconds, *options):
 
 
 def ping(place, _seconds):
-    text = subprocess.run(["ping", "-q", "-c", "40", "-i", "0.05", place.address], stdout=subprocess.PIPE, check=True, text=True).stdout
+    text = subprocess.run(["ping", "-q", "-c", "40", "-i", "0.05", place.address], stdout=subprocess.PIPE, check=True, text=True,
+                          timeout=PATIENCE_SECONDS).stdout
     return {("ping, mean", "ms"): float(text.rsplit("= ", 1)[1].split("/")[1])}
 
 
 def redis(place, seconds, name, requests, *options):
     text = subprocess.run(["redis-benchmark", "-h", place.address, "-t", "set,get", "-n", str(requests * seconds), "-c", "20", "--csv",
-                           *options], stdout=subprocess.PIPE, check=True, text=True).stdout
+                           *options], stdout=subprocess.PIPE, check=True, text=True, timeout=PATIENCE_SECONDS).stdout
     rows = [line.replace('"', "").split(",") for line in text.splitlines()[1:]]
     return {(f"redis {row[0]}{name}", "requests/s"): float(row[1]) for row in rows}
 
