@@ -31,22 +31,33 @@
 #define PID_DIGITS    10
 #define PIDS_MAX      65536u /* a guest has no more by default */
 #define ERRNO_MAX     511    /* of an answer (fs/fuse/dev.c) */
-/* Indices that stand for a process's directory, the one of its namespaces, and the first link in that. The
- * root is node 1. */
-#define DIRECTORY    255u
-#define NS_DIRECTORY 254u
+
+/* Indices of a node: of the first file of a process, the first of the guest, the first link to a namespace;
+ * of the directory of these links and of a process's own. The root is node 1. */
+#define FIRST_FILE   2u
+#define FIRST_OF_ALL 32u
 #define FIRST_LINK   64u
+#define NS_DIRECTORY 254u
+#define DIRECTORY    255u
 
-/* Files of a process and, from FIRST_OF_ALL on, of the guest. The root's index is never used for a file. */
-static const char *const files[] = {"cgroup",  "",        "cmdline",   "comm",          "gid_map",
-                                    "io",      "limits",  "oom_score", "oom_score_adj", "stat",
-                                    "statm",   "status",  "uid_map",   "wchan",
-#define FIRST_OF_ALL 14u
-                                    "loadavg", "meminfo", "stat",      "uptime",        "version"};
-#define FILES (sizeof(files) / sizeof(files[0]))
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
+static const char *const process_files[] = {"cgroup", "cmdline",   "comm",          "gid_map", "io",
+                                            "limits", "oom_score", "oom_score_adj", "stat",    "statm",
+                                            "status", "uid_map",   "wchan"};
+static const char *const guest_files[] = {"loadavg", "meminfo", "stat", "uptime", "version"};
 static const char *const links[] = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
-#define LINKS (sizeof(links) / sizeof(links[0]))
+
+/* The names in a directory but for processes and "ns"; the first one's index. */
+struct names {
+    const char *const *table;
+    size_t count, first;
+    const char *prefix; /* of the names in the guest's paths */
+};
+
+static const struct names names_of_process = {process_files, COUNT(process_files), FIRST_FILE, ""};
+static const struct names names_of_guest = {guest_files, COUNT(guest_files), FIRST_OF_ALL, ""};
+static const struct names names_of_links = {links, COUNT(links), FIRST_LINK, "ns/"};
 
 struct handle {
     uint8_t *bytes; /* NULL: free */
@@ -73,7 +84,7 @@ static bool node_is_directory(uint64_t node)
 static bool node_is_link(uint64_t node)
 {
     uint64_t file = node & 0xff;
-    return file >= FIRST_LINK && file < FIRST_LINK + LINKS;
+    return file >= FIRST_LINK && file < FIRST_LINK + COUNT(links);
 }
 
 static uint32_t node_type(uint64_t node)
@@ -81,19 +92,21 @@ static uint32_t node_type(uint64_t node)
     return node_is_directory(node) ? S_IFDIR : node_is_link(node) ? S_IFLNK : S_IFREG;
 }
 
-/* What the guest is asked for, "" for the processes. */
+/* What the guest is asked for of a node that is no process's directory: "" for the processes. */
 static void node_path(uint64_t node, char path[64])
 {
-    unsigned long long pid = node >> 8;
+    static const struct names *const all[] = {&names_of_process, &names_of_guest, &names_of_links};
     uint64_t file = node & 0xff;
-    if (node == FUSE_ROOT_ID)
-        *path = '\0';
-    else if (node_is_link(node))
-        snprintf(path, 64, "%llu/ns/%s", pid, links[file - FIRST_LINK]);
-    else if (pid == 0)
-        snprintf(path, 64, "%s", file < FILES ? files[file] : "");
-    else
-        snprintf(path, 64, "%llu/%s", pid, file < FILES ? files[file] : "");
+    *path = '\0';
+    for (size_t i = 0; i < COUNT(all); i++) {
+        if (file < all[i]->first || file >= all[i]->first + all[i]->count)
+            continue;
+        int length = 0;
+        if (all[i] != &names_of_guest)
+            length = snprintf(path, 64, "%llu/", (unsigned long long)(node >> 8));
+        snprintf(path + length, (size_t)(64 - length), "%s%s", all[i]->prefix,
+                 all[i]->table[file - all[i]->first]);
+    }
 }
 
 static void reply(const struct proc_view *view, uint64_t unique, int error, const void *data, size_t length)
@@ -166,19 +179,11 @@ static int add_entry(struct handle *handle, uint64_t node, const char *name)
     return 0;
 }
 
-/* The names in a directory but for processes, as a part of a table whose first name has the index `base`. */
-struct names {
-    const char *const *table;
-    size_t count, base;
-};
-
-static struct names names_of(uint64_t directory)
+static const struct names *names_of(uint64_t directory)
 {
     if (directory == FUSE_ROOT_ID)
-        return (struct names){files + FIRST_OF_ALL, FILES - FIRST_OF_ALL, FIRST_OF_ALL};
-    if ((directory & 0xff) == NS_DIRECTORY)
-        return (struct names){links, LINKS, FIRST_LINK};
-    return (struct names){files, FIRST_OF_ALL, 0};
+        return &names_of_guest;
+    return (directory & 0xff) == NS_DIRECTORY ? &names_of_links : &names_of_process;
 }
 
 static uint64_t pid_of(uint64_t node)
@@ -189,14 +194,12 @@ static uint64_t pid_of(uint64_t node)
 /* The entries of a directory: of the root with the processes of `pids`. */
 static int take_directory(struct handle *handle, uint64_t node, const json_t *pids)
 {
-    struct names names = names_of(node);
+    const struct names *names = names_of(node);
     int failed = add_entry(handle, node, ".");
     if (!failed)
         failed = add_entry(handle, FUSE_ROOT_ID, "..");
-    for (size_t i = 0; i < names.count && !failed; i++) {
-        if (*names.table[i])
-            failed = add_entry(handle, node_of(pid_of(node), names.base + i), names.table[i]);
-    }
+    for (size_t i = 0; i < names->count && !failed; i++)
+        failed = add_entry(handle, node_of(pid_of(node), names->first + i), names->table[i]);
     if (!failed && (node & 0xff) == DIRECTORY)
         failed = add_entry(handle, node_of(pid_of(node), NS_DIRECTORY), "ns");
     if (json_array_size(pids) > PIDS_MAX)
@@ -253,10 +256,10 @@ static uint64_t find_name(const struct proc_view *view, uint64_t parent, const c
         json_decref(ask(view, path, failed));
         return *failed ? 0 : node_of(pid, DIRECTORY);
     }
-    struct names names = names_of(parent);
-    for (size_t i = 0; i < names.count && node_is_directory(parent); i++) {
-        if (*names.table[i] && strcmp(names.table[i], name) == 0)
-            return node_of(pid_of(parent), names.base + i);
+    const struct names *names = names_of(parent);
+    for (size_t i = 0; i < names->count && node_is_directory(parent); i++) {
+        if (strcmp(names->table[i], name) == 0)
+            return node_of(pid_of(parent), names->first + i);
     }
     if ((parent & 0xff) == DIRECTORY && strcmp(name, "ns") == 0)
         return node_of(pid_of(parent), NS_DIRECTORY);
