@@ -6,6 +6,7 @@
 #include "common/fd.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,11 +95,22 @@ void monitor_close_other_fds(const int *own, size_t count, const struct preserve
     close_range(first, ~0u, 0);
 }
 
+static void *nothing(void *arg)
+{
+    return arg;
+}
+
 int monitor_take_signals(struct error *err)
 {
     /* The C library leaves two real-time signals out of its sets, for its own use of threads that husk makes
-     * no use of. A caller may send them all the same. */
+     * no use of. A caller may send them all the same. With the first thread it unblocks them: so that comes
+     * first. */
     sigset_t all;
+    pthread_t first;
+    int failed = pthread_create(&first, NULL, nothing, NULL);
+    if (failed)
+        return error_set(err, failed, "threads");
+    pthread_join(first, NULL);
     memset(&all, 0xff, sizeof(all));
     if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, SIGNALS_BYTES) < 0)
         return error_set(err, errno, "signals");
@@ -117,11 +129,16 @@ void monitor_end_like(int status, int number)
 {
     if (number == 0)
         _exit(status);
+    static const struct {
+        uintptr_t handler, flags, restorer;
+        uint64_t mask;
+    } by_default = {(uintptr_t)SIG_DFL, 0, 0, 0}; /* the kernel's sigaction */
     struct rlimit none = {0, 0};
     sigset_t one;
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_DUMPABLE, 0);
-    signal(number, SIG_DFL);
+    /* The C library has a handler for one of its own signals, and lets nobody take it away. */
+    syscall(SYS_rt_sigaction, number, &by_default, NULL, SIGNALS_BYTES);
     memset(&one, 0, sizeof(one));
     ((unsigned char *)&one)[(number - 1) / 8] = (unsigned char)(1u << ((number - 1) % 8));
     syscall(SYS_tgkill, getpid(), gettid(), number);

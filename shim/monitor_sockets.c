@@ -12,6 +12,7 @@
 #include "shim/deadline.h"
 #include "shim/socket_ends.h"
 #include "shim/socket_relay.h"
+#include "shim/thread_start.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -73,7 +74,7 @@ struct monitor_sockets *monitor_sockets_new(const struct agent_address *address,
 static int start_detached(void *(*run)(void *arg), void *arg, struct error *err)
 {
     pthread_t thread;
-    int failed = pthread_create(&thread, NULL, run, arg);
+    int failed = thread_start(&thread, run, arg);
     if (failed)
         return error_set(err, failed, "start a socket's thread");
     pthread_detach(thread);

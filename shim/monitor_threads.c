@@ -1,6 +1,8 @@
 /* The monitor's threads: see monitor_threads.h. */
 #include "shim/monitor_threads.h"
 
+#include "shim/thread_start.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -33,11 +35,11 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-static int thread_start(struct monitor_thread *thread)
+static int start_apart(struct monitor_thread *thread)
 {
     sem_init(&thread->apart, 0, 0);
     sem_init(&thread->go, 0, 0);
-    int failed = pthread_create(&thread->thread, NULL, thread_main, thread);
+    int failed = thread_start(&thread->thread, thread_main, thread);
     if (failed)
         return failed;
     while (sem_wait(&thread->apart) < 0)
@@ -48,9 +50,9 @@ static int thread_start(struct monitor_thread *thread)
 struct monitor_threads *monitor_threads_start(struct error *err)
 {
     struct monitor_threads *threads = calloc(1, sizeof(*threads));
-    int failed = threads ? thread_start(&threads->live) : ENOMEM;
+    int failed = threads ? start_apart(&threads->live) : ENOMEM;
     if (!failed)
-        failed = thread_start(&threads->serve);
+        failed = start_apart(&threads->serve);
     if (!failed)
         return threads;
     /* A thread that waits still has its part of this: the process is about to end. */

@@ -9,6 +9,7 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "shim/thread_start.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -99,7 +100,7 @@ static void *relay_thread(void *arg)
 
 int relay_start(struct relay *relay, struct error *err)
 {
-    int result = pthread_create(&relay->thread, NULL, relay_thread, relay);
+    int result = thread_start(&relay->thread, relay_thread, relay);
     return result ? error_set(err, result, "start the relay of %s", relay->name) : 0;
 }
 

@@ -74,11 +74,10 @@ alive = [*husk, "exec", "m", "pgrep", "-f", "sleep 4711"]
 deadline = time.monotonic() + 10
 while subprocess.run(alive, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL).returncode == 0:
     assert time.monotonic() < deadline, "the process of a killed monitor lives"
-pid = detached("sleep", "4712")
-os.kill(pid, signal.SIGTSTP)
-state = [*husk, "exec", "m", "sh", "-c", "cut -d' ' -f3 /proc/$(pgrep -x sleep)/stat"]
+pid = detached("sh", "-c", "kill -STOP $$; exec sleep 4712")  # SIGTSTP is nothing to a session without a parent in it
+state = [*husk, "exec", "m", "sh", "-c", "cut -d' ' -f3 /proc/$(pgrep -f '^sh -c kill')/stat"]
 while subprocess.run(state, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True).stdout.strip() != "T":
-    assert time.monotonic() < deadline + 10, "SIGTSTP did not stop the process"
+    assert time.monotonic() < deadline + 10, "the process does not stop"
 os.kill(pid, signal.SIGCONT)
 os.kill(pid, signal.SIGTERM)
 assert end(pid) == 15

@@ -186,6 +186,7 @@ static void make_nodes(void)
             fail("mknod %s", path);
     }
     fclose(f);
+    chmod("/dev/fuse", 0666); /* as udev has it; loaded before, it is in no list */
 }
 
 static void make_root(void)
