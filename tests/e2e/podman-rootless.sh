@@ -77,7 +77,7 @@ podman run -d --name server --network slirp4netns:allow_host_loopback=true,port_
 wait_for 60 answers || fail "the published port does not answer: $(podman exec server ip addr)"
 equal "from the container" "$(podman exec server wget -q -O - http://10.0.2.2:18092/file)" of-the-host
 equal "a kernel of its own" "$(podman exec server cat /proc/sys/kernel/random/boot_id | sort -u - /proc/sys/kernel/random/boot_id | wc -l)" 2
-matches "its processes, by the pid's mount namespace" "$(podman top server user pid args)" 'root +1 +httpd'
+matches "its processes, by the pid's mount namespace" "$(podman top server user pid args)" '0 +1 +httpd'
 equal "another user" "$(podman exec --user 5:6 server sh -c 'id -u; touch /volume/of-five; stat -c "%u:%g" /volume/of-five')" "5
 5:6"
 first=$(awk -F: -v user=$user '$1 == user { print $2; exit }' /etc/subuid)
