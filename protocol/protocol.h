@@ -81,15 +81,19 @@
  *   container.proc    {"container", "path": "" | NAME | PID/NAME | PID/ns/NAME}
  *                     -> {"pids": [N...]} | {"hex": TEXT} | {"link": TEXT}
  *                     The processes, a file or what a link says, of the /proc that belongs to the pid
- * namespace of the container's init. ESRCH when the container has ended, ENOENT, EINVAL (no such name, or no
- * file), or what reading gives. container.update  {"container", "resources": linux.resources} -> {} Writes
- * the values that are there, all or none. Device rules are left as they are. container.stats   {"container"}
- * -> {"cpu": cpu.stat, "memory": {"current", "max", "peak", "swap_current", "swap_max", "events":
- * memory.events, "stat": memory.stat}, "pids": {"current", "max"}, "io": [{"major", "minor", "rbytes",
- * "wbytes", "rios", "wios", ...}], "hugetlb": {SIZE: {"current", "max", "events"}}} From the cgroup's files;
- * a limit of "max", and what the kernel lacks, is absent. container.events  {"container"} -> {} Answered when
- * the container has ended. Until then the connection gets an event "oom", params {"container"}, when
- * processes were killed for want of memory.
+ *                     namespace of the container's init. ESRCH when the container has ended, ENOENT,
+ *                     EINVAL (no such name, or no file), or what reading gives.
+ *   container.update  {"container", "resources": linux.resources} -> {}
+ *                     Writes the values that are there, all or none. Device rules are left as they are.
+ *   container.stats   {"container"} -> {"cpu": cpu.stat, "memory": {"current", "max", "peak",
+ *                     "swap_current", "swap_max", "events": memory.events, "stat": memory.stat},
+ *                     "pids": {"current", "max"},
+ *                     "io": [{"major", "minor", "rbytes", "wbytes", "rios", "wios", ...}],
+ *                     "hugetlb": {SIZE: {"current", "max", "events"}}}
+ *                     From the cgroup's files; a limit of "max", and what the kernel lacks, is absent.
+ *   container.events  {"container"} -> {}
+ *                     Answered when the container has ended. Until then the connection gets an event
+ *                     "oom", params {"container"}, when processes were killed for want of memory.
  *
  *   process.create    {"container", "process": NAME, "spec": OCI process object, "terminal": bool,
  *                      "stdio", "fds", "activation", "start": bool, "owner": bool, "cgroup": path below the

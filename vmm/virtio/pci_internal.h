@@ -38,8 +38,8 @@ struct virtio_pci {
     /* Any thread. */
     atomic_uint isr;          /* without MSI-X */
     atomic_bool msix_enabled; /* as configuration space has it */
-    pthread_mutex_t
-        shown_lock; /* guards `shown` and the order in which it and the generation change; a leaf */
+    /* Guards `shown`, and that it and the generation change together; a leaf. */
+    pthread_mutex_t shown_lock;
     uint8_t shown[PCI_CONFIG_MAX]; /* the device's configuration as the driver reads it */
 };
 
